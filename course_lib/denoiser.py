@@ -1,0 +1,99 @@
+"""Denoiser: a network, a schedule and an objective become a Predictor; and the loss that trains it.
+
+    L = E || c x0 + d eps - net(x_t, t/T, cond) ||^2        (DDPM, arXiv:2006.11239, algorithm 1)
+Shapes: x_t (B, *dims), t (B,) in 1..T, cond whatever the network takes, or None.
+Does not belong here: stepping backwards (samplers.py), the training loop (train.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_lib.doors import data_batch, described, generator_or_none, timesteps
+from course_lib.objectives import Objective, Weight, simple, solve, target
+from course_lib.schedules import Schedule
+from course_lib.types import Prediction, noise_like
+
+__all__ = ["Denoiser", "denoising_loss"]
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A trained (or not yet trained) Predictor: net(x_t, t/T, cond) read through an objective.
+
+    Raises ValueError at once for eps on a schedule whose last signal rate is 0: there x_t holds nothing of x0.
+
+    >>> from course_lib import models, objectives, schedules
+    >>> from course_lib.models.mlp import MLP
+    >>> predict = Denoiser(MLP(dim=2), schedules.cosine(), objectives.v)
+    >>> predict(torch.zeros(5, 2), torch.full((5,), 1000)).x0.shape
+    torch.Size([5, 2])
+    """
+
+    net: Callable[[Tensor, Tensor, Any], Tensor]
+    schedule: Schedule
+    objective: Objective
+
+    def __post_init__(self) -> None:
+        if not callable(self.net):
+            raise TypeError(f"expected net to be a network, called as net(x_t, time, cond), got {described(self.net)}")
+        if not isinstance(self.schedule, Schedule):
+            raise TypeError(f"expected a Schedule, such as schedules.cosine(), got {described(self.schedule)}")
+        if not isinstance(self.objective, Objective):
+            raise TypeError(f"expected an Objective, such as objectives.eps, got {described(self.objective)}")
+        if self.objective.name == "eps" and self.schedule.signal_rate[-1] == 0:
+            raise ValueError(
+                f"schedule '{self.schedule.name}' keeps no signal at T, where eps does not tell x0: use objectives.v"
+            )
+
+    def output(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+        """Ask the network at x_t (B, *dims), t (B,) in 1..T; its raw output, like x_t."""
+        data_batch("x_t", x_t)
+        if not isinstance(t, Tensor):
+            raise TypeError(f"expected t of shape ({len(x_t)},), one step for each of the batch, got {described(t)}")
+        t = timesteps(t, self.schedule.T, batch=len(x_t), lowest=1).expand(len(x_t))
+        time = t.to(x_t) / self.schedule.T
+        output = self.net(x_t, time) if cond is None else self.net(x_t, time, cond)
+        if not isinstance(output, Tensor) or output.shape != x_t.shape:
+            raise ValueError(f"expected the network to return {described(x_t)}, like x_t, got {described(output)}")
+        return output
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+        output = self.output(x_t, t, cond)
+        return solve(self.objective, output, x_t, *self.schedule.rates(t, x_t))
+
+
+def denoising_loss(
+    denoiser: Denoiser,
+    x0: Tensor,
+    cond: Any = None,
+    *,
+    weight: Weight = simple,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw a step and noise for each of x0 and compare the network's answer with the truth (DDPM, algorithm 1).
+
+    x0: (B, *dims), data in about [-1, 1]. weight: objectives.simple, variational or min_snr(). Returns a scalar: the
+    mean over batch and dimensions, so that a network which returns 0 for eps scores 1.
+
+    >>> from course_lib import objectives, schedules
+    >>> silent = Denoiser(lambda x_t, time: torch.zeros_like(x_t), schedules.cosine(), objectives.eps)
+    >>> round(float(denoising_loss(silent, torch.zeros(9999, 2), generator=torch.Generator().manual_seed(0))), 1)
+    1.0
+    """
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(f"expected a Denoiser(net, schedule, objective), got {described(denoiser)}")
+    data_batch("x0", x0)
+    schedule = denoiser.schedule
+    device = x0.device if generator_or_none(generator) is None else generator.device
+    t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=device).to(x0.device)
+    eps = noise_like(x0, generator)
+    x_t = schedule.add_noise(x0, t, eps)
+    truth = target(denoiser.objective, x0, eps, *schedule.rates(t, x0))
+    error = (denoiser.output(x_t, t, cond) - truth).square().flatten(1).mean(1)  # (B,)
+    return (weight(schedule, denoiser.objective, t).to(error) * error).mean()
