@@ -96,4 +96,4 @@ def denoising_loss(
     x_t = schedule.add_noise(x0, t, eps)
     truth = target(denoiser.objective, x0, eps, *schedule.rates(t, x0))
     error = (denoiser.output(x_t, t, cond) - truth).square().flatten(1).mean(1)  # (B,)
-    return (weight(schedule, denoiser.objective, t).to(error) * error).mean()
+    return (weight(schedule, denoiser.objective, t).to(error.dtype).to(error.device) * error).mean()

@@ -101,7 +101,8 @@ class Schedule:
         t = timesteps(t, self.T, batch=len(like))
         key = (like.dtype, like.device)
         if key not in self._tables:  # once per dtype and device: a copy at each step would stall a GPU
-            self._tables[key] = self.signal_rate.to(like), self.noise_rate.to(like)
+            tables = self.signal_rate, self.noise_rate  # dtype first, then device: Apple's GPU has no float64
+            self._tables[key] = tuple(table.to(like.dtype).to(like.device) for table in tables)
         return tuple(table[t].reshape(-1, *[1] * (like.ndim - 1)) for table in self._tables[key])
 
     def add_noise(self, x0: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
