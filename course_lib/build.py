@@ -19,15 +19,18 @@ REPOSITORY_ROOT = Path(__file__).resolve().parents[1]
 OPEN, CLOSE = "# <solution>", "# </solution>"
 EXERCISE_HEADING = re.compile(
     r"^### Exercise (?P<number>\d+\.\d+) - (?P<title>.+?) \((?P<minutes>\d+) minutes, difficulty (?P<difficulty>[1-5]) of 5\)$",
-    re.MULTILINE)
+    re.MULTILINE,
+)
 COLAB_LINE = "<!-- colab -->"
 SETUP_MARK = "# <setup>"
-METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"}}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 1800  # nobody waits longer for one cell of a build
 
-SETUP = '''\
+SETUP = """\
 # Run this cell first: it finds the course and prints one line about this machine.
 import importlib.util, pathlib, sys
 here = pathlib.Path.cwd()
@@ -37,9 +40,9 @@ if importlib.util.find_spec("course_lib") is None:
         raise ImportError("course_lib was not found: open this notebook inside a copy of the course.")
     sys.path.insert(0, str(root))
 from course_lib.page import start
-start("{number}")'''
+start("{number}")"""
 
-SETUP_COLAB = '''\
+SETUP_COLAB = """\
 # Run this cell first: it finds or fetches the course, and prints one line about this machine.
 import importlib.util, pathlib, subprocess, sys
 here, clone = pathlib.Path.cwd(), pathlib.Path("{clone}")
@@ -54,7 +57,7 @@ missing = [name for name in {packages} if importlib.util.find_spec(name) is None
 if missing and "google.colab" in sys.modules:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing])
 from course_lib.page import start
-start("{number}")'''
+start("{number}")"""
 COLAB_PACKAGES = ("ipywidgets", "matplotlib", "platformdirs", "psutil", "tqdm")  # never torch or numpy
 
 
@@ -137,12 +140,18 @@ def parse(path) -> Lesson:
 
 def _exercise_blocks(cells):
     """An exercise's code cell is the next one with the tag, before any other exercise heading."""
-    headings = [(index, match) for index, cell in enumerate(cells) if cell.cell_type == "markdown"
-                for match in EXERCISE_HEADING.finditer(cell.source)]
+    headings = [
+        (index, match)
+        for index, cell in enumerate(cells)
+        if cell.cell_type == "markdown"
+        for match in EXERCISE_HEADING.finditer(cell.source)
+    ]
     for place, (index, match) in enumerate(headings):
         end = headings[place + 1][0] if place + 1 < len(headings) else len(cells)
         cell = next((i for i in range(index, end) if "exercise" in tags(cells[i])), None)
-        yield ExerciseBlock(match["number"], match["title"], int(match["minutes"]), int(match["difficulty"]), index, cell)
+        yield ExerciseBlock(
+            match["number"], match["title"], int(match["minutes"]), int(match["difficulty"]), index, cell
+        )
 
 
 def exercise_source(path, number: str) -> str:
@@ -151,7 +160,9 @@ def exercise_source(path, number: str) -> str:
     for exercise in lesson.exercises:
         if exercise.number == number and exercise.cell is not None:
             return without_markers(lesson.cells[exercise.cell].source)
-    raise BuildError(f"{Path(path).name} has no exercise {number}: it has {[e.number for e in lesson.exercises]}")
+    raise BuildError(
+        f"{Path(path).name} has no exercise {number}: it has {[e.number for e in lesson.exercises]}"
+    )
 
 
 def solution_namespace(path) -> dict:
@@ -195,7 +206,9 @@ def repository(root=REPOSITORY_ROOT) -> str:
     table = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     address = table.get("tool", {}).get("course", {}).get("repository", "").rstrip("/")
     if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
-        raise BuildError(f'expected [tool.course] repository like "https://github.com/OWNER/NAME", got {address!r}')
+        raise BuildError(
+            f'expected [tool.course] repository like "https://github.com/OWNER/NAME", got {address!r}'
+        )
     return address
 
 
@@ -267,8 +280,11 @@ def _notebook(lesson, folder, change):
             source = _with_badge(source, f"{folder}/{lesson.path.stem}.ipynb", address)
         metadata = {"tags": tags(cell)} if tags(cell) else {}
         extra = {"execution_count": None, "outputs": []} if cell.cell_type == "code" else {}
-        cells.append(nbformat.from_dict({"cell_type": cell.cell_type, "id": cell.id, "metadata": metadata,
-                                         "source": source, **extra}))
+        cells.append(
+            nbformat.from_dict(
+                {"cell_type": cell.cell_type, "id": cell.id, "metadata": metadata, "source": source, **extra}
+            )
+        )
     return nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "metadata": METADATA, "cells": cells})
 
 
@@ -288,8 +304,14 @@ def execute(notebook, root=REPOSITORY_ROOT):
     environment = {**os.environ, "TQDM_DISABLE": "1"}
     environment.setdefault("COURSE_PROFILE", "cpu")
     environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", record_timing=False,
-                            coalesce_streams=True, resources={"metadata": {"path": str(Path(root) / "solutions")}})
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(Path(root) / "solutions")}},
+    )
     try:
         client.execute(env=environment)
     except CellExecutionError as error:
@@ -307,7 +329,11 @@ def execute(notebook, root=REPOSITORY_ROOT):
 
 def _failed_cell(notebook):
     """The last cell, counted from 1, that was started."""
-    started = [index for index, cell in enumerate(notebook.cells, 1) if cell.get("execution_count") or cell.get("outputs")]
+    started = [
+        index
+        for index, cell in enumerate(notebook.cells, 1)
+        if cell.get("execution_count") or cell.get("outputs")
+    ]
     return started[-1] if started else 1
 
 
@@ -353,9 +379,15 @@ def select(names, root=REPOSITORY_ROOT) -> list[Path]:
     chosen = []
     for name in names or []:
         stem = Path(name).stem
-        found = [path for path in known if path.stem == stem or (stem.isdigit() and int(stem) == int(path.stem[:2]))]
+        found = [
+            path
+            for path in known
+            if path.stem == stem or (stem.isdigit() and int(stem) == int(path.stem[:2]))
+        ]
         if not found:
-            raise BuildError(f"there is no lesson {name!r}: expected one of {', '.join(p.stem for p in known) or 'none'}")
+            raise BuildError(
+                f"there is no lesson {name!r}: expected one of {', '.join(p.stem for p in known) or 'none'}"
+            )
         chosen += found
     return chosen or known
 
@@ -396,19 +428,32 @@ def marker_problems(lesson: Lesson) -> list[Problem]:
         for line in cell.source.split("\n"):
             if line.strip() == OPEN:
                 if inside:
-                    found.append(Problem(lesson.path, index + 1, f"{OPEN} stands inside another one: close the first"))
+                    found.append(
+                        Problem(lesson.path, index + 1, f"{OPEN} stands inside another one: close the first")
+                    )
                 inside = True
             elif line.strip() == CLOSE:
                 if not inside:
-                    found.append(Problem(lesson.path, index + 1, f"{CLOSE} without {OPEN} before it: open it first"))
+                    found.append(
+                        Problem(lesson.path, index + 1, f"{CLOSE} without {OPEN} before it: open it first")
+                    )
                 inside, pairs = False, pairs + 1
             elif re.search(r"<\s*/?\s*solution\b", line):
-                found.append(Problem(lesson.path, index + 1,
-                                     f"{line.strip()!r} looks like a marker: write {OPEN} or {CLOSE} on its own line"))
+                found.append(
+                    Problem(
+                        lesson.path,
+                        index + 1,
+                        f"{line.strip()!r} looks like a marker: write {OPEN} or {CLOSE} on its own line",
+                    )
+                )
         if inside:
             found.append(Problem(lesson.path, index + 1, f"{OPEN} is never closed in this cell: add {CLOSE}"))
         if pairs and "exercise" not in tags(cell):
-            found.append(Problem(lesson.path, index + 1, 'solution markers outside of an exercise: tag the cell "exercise"'))
+            found.append(
+                Problem(
+                    lesson.path, index + 1, 'solution markers outside of an exercise: tag the cell "exercise"'
+                )
+            )
     return found
 
 
@@ -436,7 +481,9 @@ def main(names: list[str], check: bool, execute: bool = True) -> int:
         print(f"Not built: {error}.")
         return 1
     except OSError as error:
-        print(f"Not written, the old files are whole: {error.strerror or error}. Free space or allow writing, then retry.")
+        print(
+            f"Not written, the old files are whole: {error.strerror or error}. Free space or allow writing, then retry."
+        )
         return 1
     except KeyboardInterrupt:
         print("Interrupted: the old files are whole. Run the same command again.")

@@ -79,7 +79,9 @@ class Mistake:
 
     def __post_init__(self):
         if len(self.hints) != 2 or not all(isinstance(hint, str) and hint.strip() for hint in self.hints):
-            raise ValueError(f"mistake {self.name!r}: expected two hints, each a sentence, got {self.hints!r}")
+            raise ValueError(
+                f"mistake {self.name!r}: expected two hints, each a sentence, got {self.hints!r}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +131,12 @@ def catalogue(*exercises: Exercise) -> dict[str, Exercise]:
 
 # ---- verdicts -------------------------------------------------------------------------------------------------
 
-ICONS = {"right": ("&#10003;", "Right", "#009E73"), "wrong": ("&#10007;", "Not yet", "#D55E00"),
-         "open": ("&#9998;", "", "#0072B2"), "note": ("&#9432;", "", "#0072B2")}
+ICONS = {
+    "right": ("&#10003;", "Right", "#009E73"),
+    "wrong": ("&#10007;", "Not yet", "#D55E00"),
+    "open": ("&#9998;", "", "#0072B2"),
+    "note": ("&#9432;", "", "#0072B2"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +175,10 @@ class Verdict:
         for name, hint in reversed(list(zip(("Hint", "Second hint"), self.hints, strict=False))):
             folded = f"<details><summary>{name}</summary><p>{_marked(hint)}</p>{folded}</details>"
         word = f"<strong>{word}:</strong> " if word else ""
-        return (f'<div role="status" style="border-left: 5px solid {colour}; padding: 0.2em 0.9em; margin: 0.4em 0">'
-                f"<p><span aria-hidden=\"true\">{icon}</span> {word}{_marked(self.says)}</p>{folded}</div>")
+        return (
+            f'<div role="status" style="border-left: 5px solid {colour}; padding: 0.2em 0.9em; margin: 0.4em 0">'
+            f'<p><span aria-hidden="true">{icon}</span> {word}{_marked(self.says)}</p>{folded}</div>'
+        )
 
 
 def _marked(text):
@@ -184,14 +192,20 @@ def _stands_in(exercise):
 
 def unknown(number) -> Verdict:
     """The verdict for a number that no lesson has."""
-    return Verdict("note", f"There is no exercise {_quoted(number)}: look at the heading above for its number. "
-                           "What you wrote is kept as it is, unchecked.")
+    return Verdict(
+        "note",
+        f"There is no exercise {_quoted(number)}: look at the heading above for its number. "
+        "What you wrote is kept as it is, unchecked.",
+    )
 
 
 def stand_in(exercise: Exercise) -> Verdict:
     """The verdict for the course's own function, which a second run of the check cell hands in."""
-    return Verdict("note", f"This is the course's own `{exercise.name}`. To check yours, run the cell above that "
-                           "defines it, then this one again.")
+    return Verdict(
+        "note",
+        f"This is the course's own `{exercise.name}`. To check yours, run the cell above that "
+        "defines it, then this one again.",
+    )
 
 
 # ---- diagnosis ------------------------------------------------------------------------------------------------
@@ -203,8 +217,11 @@ def diagnose(exercise: Exercise, function) -> Verdict:
     Never raises, whatever `function` does, except for KeyboardInterrupt.
     """
     if not callable(function):
-        finding = Finding("not callable", f"Expected the function `{exercise.name}`, got {_kind(function)} "
-                          f"{_quoted(function)}: hand in its name without brackets, `{exercise.name}`.")
+        finding = Finding(
+            "not callable",
+            f"Expected the function `{exercise.name}`, got {_kind(function)} "
+            f"{_quoted(function)}: hand in its name without brackets, `{exercise.name}`.",
+        )
     else:
         finding = _judged(exercise, function) if exercise.judge else _compared(exercise, function)
     if finding is None:
@@ -249,7 +266,7 @@ def _compared(exercise, function):
     if got[first].error is not None:
         return _raised(exercise, got[first].error, case)
     name, words = differs[first]
-    return Finding(name, f"In the case \"{case.label}\" {words}")
+    return Finding(name, f'In the case "{case.label}" {words}')
 
 
 def _alike(exercise, mistake, got):
@@ -261,7 +278,10 @@ def _alike(exercise, mistake, got):
                 return False
         elif type(mine.error) is not type(theirs.error):
             return False
-    return any(mine.error is None or str(mine.error) == _text(theirs.error) for mine, theirs in zip(wrong, got, strict=True))
+    return any(
+        mine.error is None or str(mine.error) == _text(theirs.error)
+        for mine, theirs in zip(wrong, got, strict=True)
+    )
 
 
 def _sentence(says, report):
@@ -269,7 +289,9 @@ def _sentence(says, report):
         return says
     try:
         return says(report)
-    except Exception:  # the measurement did not fit what the student returned: leave it to the general sentence
+    except (
+        Exception
+    ):  # the measurement did not fit what the student returned: leave it to the general sentence
         return None
 
 
@@ -297,7 +319,9 @@ def _try(exercise, function, case):
         except BaseException as error:  # SystemExit too: nothing a student writes may stop the lesson
             outcome.error = error
     names = _argument_names(exercise, case)
-    for name, before, after in zip(names, [*case.args, *case.kwargs.values()], [*args, *kwargs.values()], strict=True):
+    for name, before, after in zip(
+        names, [*case.args, *case.kwargs.values()], [*args, *kwargs.values()], strict=True
+    ):
         before, after = _state(before), _state(after)
         if after is not None and _unequal(before, after, 0.0, 0.0, name):
             outcome.changed[name] = after
@@ -348,12 +372,17 @@ def _difference(expected, got, exercise):
     try:
         found = _unequal(expected.value, got.value, exercise.atol, exercise.rtol, "your result")
     except Exception:
-        return "type", f"your result is {_kind(got.value)}, which cannot be compared with {_kind(expected.value)}."
+        return (
+            "type",
+            f"your result is {_kind(got.value)}, which cannot be compared with {_kind(expected.value)}.",
+        )
     if found:
         return found
     for name in sorted(got.changed.keys() - expected.changed.keys()):
-        return "in place", (f"the numbers are right, but you changed the input `{name}` in place, and the next cell "
-                            f"would go on with the changed one: make a new tensor (no `+=`, no `mul_`).")
+        return "in place", (
+            f"the numbers are right, but you changed the input `{name}` in place, and the next cell "
+            f"would go on with the changed one: make a new tensor (no `+=`, no `mul_`)."
+        )
     for name, after in expected.changed.items():
         if name not in got.changed:
             return "left alone", f"`{name}` should be changed in place, and you left it as it was."
@@ -373,7 +402,10 @@ def _unequal(expected, got, atol, rtol, where):
         return _unequal_numbers(expected, got, atol, rtol, where)
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping) or set(got) != set(expected):
-            return "type", f"{where} should be a dict with the keys {list(expected)}, and it is {_quoted(got)}."
+            return (
+                "type",
+                f"{where} should be a dict with the keys {list(expected)}, and it is {_quoted(got)}.",
+            )
         pairs = [(f"{where}[{key!r}]", expected[key], got[key]) for key in expected]
     elif isinstance(expected, (tuple, list)):
         names = getattr(expected, "_fields", None)
@@ -385,7 +417,9 @@ def _unequal(expected, got, atol, rtol, where):
         pairs = [(f"`{label}` of {where}", e, g) for label, e, g in zip(labels, expected, got, strict=True)]
     else:
         same = expected is got or (type(expected) is type(got) and bool(expected == got))
-        return None if same else ("value", f"{where} should be {_quoted(expected)}, and it is {_quoted(got)}.")
+        return (
+            None if same else ("value", f"{where} should be {_quoted(expected)}, and it is {_quoted(got)}.")
+        )
     for label, e, g in pairs:
         found = _unequal(e, g, atol, rtol, label)
         if found:
@@ -408,10 +442,15 @@ def _unequal_arrays(expected, got, atol, rtol, where, dtype_too=True):
     if not isinstance(got, family):
         return "type", f"{where} should be {_kind(expected)}, and it is {_kind(got)}."
     if tuple(got.shape) != tuple(expected.shape):
-        return "shape", f"{where} should have the shape {tuple(expected.shape)}, and it has {tuple(got.shape)}."
+        return (
+            "shape",
+            f"{where} should have the shape {tuple(expected.shape)}, and it has {tuple(got.shape)}.",
+        )
     if dtype_too and got.dtype != expected.dtype:
-        return "dtype", (f"{where} should have the dtype {expected.dtype}, and it has {got.dtype}: convert with "
-                         "`.to(...)`, as in `table.to(x0.dtype)`.")
+        return "dtype", (
+            f"{where} should have the dtype {expected.dtype}, and it has {got.dtype}: convert with "
+            "`.to(...)`, as in `table.to(x0.dtype)`."
+        )
     e, g = _numbers(expected), _numbers(got)
     if torch.isnan(g).any() and not torch.isnan(e).any():
         return "nan", f"{where} holds NaN (not a number): look for 0 / 0 or the root of a negative number."
@@ -424,8 +463,10 @@ def _unequal_arrays(expected, got, atol, rtol, where, dtype_too=True):
     place = int(torch.nan_to_num(gap, nan=math.inf).argmax())
     at = f" at {_index(place, expected.shape)}" if e.ndim else ""
     mine, theirs = _short(g.flatten()[place]), _short(e.flatten()[place])
-    return "numbers", (f"{where} is off by up to {_short(gap.flatten()[place])}:{at} you have {mine}, "
-                       f"where {theirs} was expected.")
+    return "numbers", (
+        f"{where} is off by up to {_short(gap.flatten()[place])}:{at} you have {mine}, "
+        f"where {theirs} was expected."
+    )
 
 
 def _numbers(array):
@@ -462,14 +503,19 @@ def _raised(exercise, error, case=None):
     """The finding for an error in the student's code, with the line of theirs that raised it."""
     kind, where = type(error).__name__, _their_line(error)
     advice = next((FRIENDLY[base.__name__] for base in type(error).__mro__ if base.__name__ in FRIENDLY), "")
-    during = f"In the case \"{case.label}\" your" if case else "Your"
+    during = f'In the case "{case.label}" your' if case else "Your"
     at = f", at {where}" if where else ""
-    return Finding("error", f"{during} `{exercise.name}` stopped with {kind}: {_cut(_text(error))}{at}. {advice}".strip())
+    return Finding(
+        "error", f"{during} `{exercise.name}` stopped with {kind}: {_cut(_text(error))}{at}. {advice}".strip()
+    )
 
 
 def _their_line(error):
-    """"line 3, `return a + b`" for the deepest frame that is not the course's, a package's or Python's own."""
-    ours = [str(Path(__file__).resolve().parents[1]), *{sysconfig.get_path(key) for key in ("stdlib", "purelib", "platlib")}]
+    """ "line 3, `return a + b`" for the deepest frame that is not the course's, a package's or Python's own."""
+    ours = [
+        str(Path(__file__).resolve().parents[1]),
+        *{sysconfig.get_path(key) for key in ("stdlib", "purelib", "platlib")},
+    ]
     for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
         name = frame.f_code.co_filename
         if not any(name.startswith(folder) for folder in ours) and not name.startswith("<frozen"):
