@@ -25,8 +25,9 @@ PORTS = range(8888, 8908)  # JupyterLab's own first port, and where to look when
 def main(arguments: list[str] | None = None) -> int:
     """Run one command of the course and return its exit code: 0 well, 1 trouble, 2 not understood.
 
-    >>> main(["build", "99_no_such_lesson"]) == 0
-    False
+    >>> main(["build", "no_such_lesson"])
+    Not built: there is no lesson 'no_such_lesson'...
+    1
     """
     parser = argparse.ArgumentParser(prog="course", description="Lessons on diffusion models that check themselves.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

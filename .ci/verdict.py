@@ -1,0 +1,52 @@
+"""Judge a finished test run: green is not enough where nothing ran, or where something that should run was skipped.
+
+    python .ci/verdict.py REPORT.xml      the report that `pytest --junitxml REPORT.xml` wrote; exit code 0 or 1
+
+A skip passes only for a reason in ALLOWED. Every tests/test_*.py and every notebook must have run something.
+"""
+
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# What CI cannot have. A missing package, data set or browser is not among them: CI installs those.
+ALLOWED = (r"needs (a )?(CUDA|MPS|GPU)\b", r"only on (Windows|macOS|Linux)\b", r"not on (Windows|macOS|Linux)\b")
+
+
+def complaints(report, expected):
+    """Return one sentence for each thing wrong with the report; `expected` names the files that must have run."""
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    if not cases:
+        return ["no test ran"]
+    found, ran = [], set()
+    for case in cases:
+        name = f"{case.get('classname')}::{case.get('name')}"
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            found.append(f"{name} failed")
+        elif skipped is not None:
+            reason = skipped.get("message") or "no reason"
+            if not any(re.search(allowed, reason) for allowed in ALLOWED):
+                found.append(f"{name} did not run ({reason}): CI must give it what it needs")
+        else:
+            ran.add((case.get("file") or "").replace("\\", "/"))
+    return found + [f"{path} ran no test" for path in sorted(expected) if path not in ran]
+
+
+def files_to_run(root):
+    """Return the test files and notebooks of the repository, as paths from its root."""
+    patterns = ("tests/test_*.py", "lessons/*.ipynb", "solutions/*.ipynb")
+    return {path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern)}
+
+
+def main(arguments):
+    """Print the complaints about one report and return the exit code."""
+    found = complaints(arguments[0], files_to_run(ROOT))
+    print("\n".join(found) or "verdict: every test file and every lesson ran, nothing was skipped that should run")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

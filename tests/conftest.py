@@ -1,0 +1,33 @@
+"""What every test may rely on: pictures are drawn without a screen, and `.ci/` is within reach.
+
+The profile, the thread count and the plugins are set in pyproject.toml, so that they hold for lessons too.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+matplotlib.use("agg")  # here, and not in the environment: the notebooks' kernels choose their own
+
+
+@pytest.fixture
+def repository():
+    """Return the root folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def ci_module():
+    """Return a loader for the Python files of `.ci/`, which is no package."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"ci_{name}", ROOT / ".ci" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
