@@ -70,7 +70,7 @@ def batch_like(name: str, value: Any, other_name: str, other: Tensor) -> Tensor:
 
 
 def timesteps(t: Any, T: int, *, batch: int | None = None, lowest: int = 0) -> Any:
-    """Let in one whole number t, or a (B,) tensor of them, in lowest..T.
+    """Let in one whole number t, or a (B,) tensor of them, in lowest..T; a tensor comes back as int64.
 
     Values of a tensor on a GPU are not read (that would stall it); its shape and dtype are.
     """
@@ -84,7 +84,7 @@ def timesteps(t: Any, T: int, *, batch: int | None = None, lowest: int = 0) -> A
     if t.device.type == "cpu" and not (lowest <= int(t.min()) and int(t.max()) <= T):
         wrong = int(t.min()) if int(t.min()) < lowest else int(t.max())
         raise ValueError(f"expected t in {lowest}..{T}, got {wrong}{row_zero(lowest)}")
-    return t
+    return t.long()  # torch would take uint8 for a mask
 
 
 def row_zero(lowest: int) -> str:
