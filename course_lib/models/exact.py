@@ -125,15 +125,15 @@ class ExactPredictor:
         if cond is not None:
             self._known_labels(cond, len(x))
         a, s = (rate.flatten() for rate in self.schedule.rates(t, x))  # (B,)
-        log_joint, variance = mixture._components(x, a, s, cond)
+        clean = s == 0  # row 0: answered at the end, for single points have no density there
+        log_joint, variance = mixture._components(x, a, s.masked_fill(clean, 1), cond)
         share = log_joint.softmax(1)  # (B, K): how likely x_t came from each component
-        if bool((variance == 0).any()):  # single points at row 0: the data themselves
-            return Prediction(x_t.clone(), torch.zeros_like(x_t))
         pull = share * a[:, None] * mixture.std**2 / variance  # Kalman gain of each component
         means, flat = mixture.means.flatten(1), x.flatten(1)
         x0 = share @ means + pull.sum(1, keepdim=True) * flat - a[:, None] * (pull @ means)
         push = share / variance
-        eps = s[:, None] * (push.sum(1, keepdim=True) * flat - a[:, None] * (push @ means))
+        eps = s[:, None] * (push.sum(1, keepdim=True) * flat - a[:, None] * (push @ means))  # 0 where clean
+        x0 = torch.where(clean[:, None], flat, x0)
         return Prediction(x0.reshape(x_t.shape), eps.reshape(x_t.shape))
 
     def _known_labels(self, cond: Tensor, batch: int) -> None:
