@@ -112,8 +112,9 @@ def variational(schedule: Schedule, objective: Objective, t: Tensor) -> Tensor:
     tensor([0.5000, 0.0100], dtype=torch.float64)
     """
     t = _steps_of(schedule, objective, t)
-    a, s, beta = schedule.signal_rate[t], schedule.noise_rate[t], schedule.beta[t]
-    return beta / (2 * (1 - beta) * s**2) * (a / _determinant(objective, a, s)) ** 2
+    a, s = schedule.signal_rate[t], schedule.noise_rate[t]
+    # a^2 / alpha_t = alpha_bar_(t-1), which stays finite where no signal is left
+    return schedule.beta[t] * schedule.alpha_bar[t - 1] / (2 * (s * _determinant(objective, a, s)) ** 2)
 
 
 def min_snr(gamma: float = 5.0) -> Weight:
