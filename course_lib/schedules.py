@@ -22,7 +22,8 @@ __all__ = ["Schedule", "cosine", "flow", "from_beta", "linear_beta", "rescale_ze
 class Schedule:
     """Two tables that say what x_t is made of, for t = 0..T.
 
-    signal_rate, noise_rate: (T+1,) float64; row 0 is (1, 0); signal falls, noise rises, noise > 0 from row 1 on.
+    signal_rate, noise_rate: (T+1,) float64; row 0 is (1, 0); signal falls, noise rises; only row 0 is free of noise
+    and only row T may be free of signal.
     Raises ValueError when a table breaks one of these promises.
 
     >>> schedule = linear_beta(T=1000)
@@ -33,7 +34,7 @@ class Schedule:
     name: str
     signal_rate: Tensor
     noise_rate: Tensor
-    _tables: dict = field(default_factory=dict, repr=False)  # the rates, per dtype and device
+    _tables: dict = field(default_factory=dict, init=False, repr=False)  # the rates, per dtype and device
 
     def __post_init__(self) -> None:
         a, s = _table("signal_rate", self.signal_rate), _table("noise_rate", self.noise_rate)
@@ -48,8 +49,13 @@ class Schedule:
                 f"expected row 0 to be clean data, rates (1, 0), got ({float(a[0]):g}, {float(s[0]):g}): "
                 "put a clean row in front"
             )
-        if not (a.diff() <= 0).all() or not (s.diff() >= 0).all() or not (s[1:] > 0).all() or a[-1] < 0:
-            raise ValueError("expected signal_rate to fall to no less than 0 and noise_rate to rise above 0 at row 1")
+        if not (a.diff() <= 0).all() or not (s.diff() >= 0).all():
+            raise ValueError("expected signal_rate to fall and noise_rate to rise from row 0 to row T: turn them round")
+        if a[-1] < 0 or not (a[:-1] > 0).all() or not (s[1:] > 0).all():
+            raise ValueError(
+                "expected noise from row 1 on and signal up to row T - 1 (at T it may be 0), got rows without: "
+                "begin with a larger beta, or end with a smaller one"
+            )
         object.__setattr__(self, "signal_rate", a)
         object.__setattr__(self, "noise_rate", s)
 
@@ -72,7 +78,9 @@ class Schedule:
     def beta(self) -> Tensor:
         """Variance added by each single step, (T+1,), beta[0] = 0: beta_t = 1 - alpha_bar_t / alpha_bar_(t-1)."""
         if not self.variance_preserving:
-            raise ValueError(f"schedule '{self.name}' does not preserve variance, so it has no beta: use its rates")
+            raise ValueError(
+                f"expected a schedule that preserves variance, got '{self.name}': it has no beta, use its rates"
+            )
         beta = torch.zeros_like(self.alpha_bar)
         beta[1:] = 1 - self.alpha_bar[1:] / self.alpha_bar[:-1]
         return beta
@@ -240,14 +248,20 @@ def flow(T: int = 1000) -> Schedule:
 def rescale_zero_terminal_snr(schedule: Schedule) -> Schedule:
     """Shift and stretch signal_rate so that nothing of the picture is left at T (arXiv:2305.08891, algorithm 1).
 
-    Row 1 keeps its signal rate. Raises ValueError for a schedule that does not preserve variance or has T < 2.
+    Row 1 keeps its signal rate. Raises TypeError or ValueError for what is no Schedule, does not preserve variance or
+    has T < 2.
 
     >>> rescale_zero_terminal_snr(linear_beta()).signal_rate[-1]
     tensor(0., dtype=torch.float64)
     """
-    if not isinstance(schedule, Schedule) or not schedule.variance_preserving or schedule.T < 2:
-        raise ValueError("expected a variance-preserving Schedule with T of at least 2, such as linear_beta()")
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"expected a Schedule, got {described(schedule)}: make one with linear_beta()")
     first, last = schedule.signal_rate[1], schedule.signal_rate[-1]
+    if not schedule.variance_preserving or first == last:
+        raise ValueError(
+            f"expected a variance-preserving Schedule with T of at least 2 and a signal that falls, "
+            f"got '{schedule.name}' with T = {schedule.T}: take linear_beta()"
+        )
     if last == 0:
         return schedule
     a = schedule.signal_rate.clone()
