@@ -328,7 +328,7 @@ def _network(seconds=2.0):
         except HTTPError:
             answers.append("reachable")
         except Exception as error:
-            answers.append(f"not reachable ({_told(getattr(error, 'reason', error))})")
+            answers.append(f"not reachable ({getattr(error, 'reason', error)})")
 
     thread = threading.Thread(target=knock, daemon=True)
     thread.start()
