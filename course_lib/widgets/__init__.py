@@ -1,0 +1,10 @@
+"""Widgets: pictures that a reader moves. Everything works from the keyboard, and without a live kernel as a picture.
+
+Equation: none.
+Shapes: none; numbers and words in, a matplotlib Figure drawn by the caller out.
+Not here: torch, what is drawn (viz.py), and pictures that stand still (page.show).
+"""
+
+from course_lib.widgets.explorer import Explorer, explore
+
+__all__ = ["Explorer", "explore"]
