@@ -8,6 +8,7 @@ Does not belong here: arithmetic of any kind.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "described",
     "generator_or_none",
     "real_number",
+    "step_numbers",
     "timesteps",
     "whole_number",
 ]
@@ -109,6 +111,15 @@ def real_number(name: str, value: Any, low: float = -math.inf, high: float = mat
     if not math.isfinite(value) or not low <= value <= high:
         raise ValueError(f"expected {name} in [{low:g}, {high:g}], got {float(value):g}")
     return float(value)
+
+
+def step_numbers(name: str, values: Any, low: int, high: int) -> list[int]:
+    """Let in a list of at least two whole numbers in low..high."""
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes) or len(values) < 2:
+        raise TypeError(
+            f"expected {name} as a list of at least two steps, such as schedule.steps(50), got {described(values)}"
+        )
+    return [whole_number(f"each of {name}", t, low, high) for t in values]
 
 
 def generator_or_none(value: Any) -> torch.Generator | None:

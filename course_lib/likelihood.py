@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.doors import data_batch, described, generator_or_none, whole_number
-from course_lib.samplers import ask, falling
+from course_lib.doors import data_batch, described, generator_or_none, step_numbers, whole_number
+from course_lib.samplers import ask
 from course_lib.schedules import Schedule
 from course_lib.types import Predictor, noise_like
 
@@ -50,11 +50,11 @@ def log_likelihood(
     data_batch("x", x)
     generator_or_none(generator)
     whole_number("probes", probes, 0)
-    if not isinstance(times, Sequence) or isinstance(times, str):
-        raise TypeError(f"expected times as a list of rising steps, got {described(times)}")
-    falling(list(times)[::-1], schedule)
-    if times[0] < 1 or times[-1] > schedule.T:
-        raise ValueError(f"expected rising times within 1..{schedule.T}, got {times[0]}..{times[-1]}")
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"expected a Schedule, such as schedules.cosine(), got {described(schedule)}")
+    times = step_numbers("times", times, 1, schedule.T)
+    if any(t >= t_next for t, t_next in pairwise(times)):
+        raise ValueError(f"expected rising times, from data to noise (T), got {times[:6]}: reverse or thin them")
     probe = [noise_like(x, generator).sign() for _ in range(probes)]
     phi = torch.atan2(schedule.noise_rate, schedule.signal_rate)
     a, s = schedule.rates(times[0], x)
@@ -103,4 +103,9 @@ def _v_and_divergence(
 
 
 def _pull(output: Tensor, z: Tensor, direction: Tensor) -> Tensor:
-    return torch.autograd.grad(output, z, direction, retain_graph=True)[0]
+    pulled = None
+    if output.requires_grad:
+        (pulled,) = torch.autograd.grad(output, z, direction, retain_graph=True, allow_unused=True)
+    if pulled is None:
+        raise ValueError("expected predict to pass gradients on to x_t, got none: no torch.no_grad or detach inside it")
+    return pulled

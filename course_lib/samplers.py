@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.doors import batch_like, data_batch, described, generator_or_none, real_number, whole_number
+from course_lib.doors import batch_like, data_batch, described, generator_or_none, real_number, step_numbers, whole_number
 from course_lib.schedules import Schedule
 from course_lib.types import Prediction, Predictor, Step, noise_like
 
@@ -115,6 +115,8 @@ def dpm_step(
     >>> dpm_step(predict, schedule, first.x_next, 500, 250, previous=first).t_next
     250
     """
+    if previous is not None and (not isinstance(previous, Step) or previous.t_next != t):
+        raise ValueError(f"expected previous to be the Step that ended at t = {t}, or None, got {described(previous)}")
     step = ddim_step(predict, schedule, x_t, t, t_next, cond)
     if previous is None or t_next == 0 or schedule.signal_rate[previous.t] == 0:
         return step
@@ -147,7 +149,13 @@ def sample_steps(
     >>> [s.t for s in sample_steps(ddim_step, predict, schedule, torch.randn(5, 2), schedule.steps(4))]
     [1000, 750, 500, 250]
     """
-    _door(schedule, x_T, *falling(times, schedule))
+    if not callable(step):
+        raise TypeError(f"expected step to be a sampler's step, such as ddim_step, got {described(step)}")
+    _known(schedule)
+    data_batch("x_T", x_T)
+    times = step_numbers("times", times, 0, schedule.T)
+    if any(t <= t_next for t, t_next in pairwise(times)):
+        raise ValueError(f"expected falling times, from noise (T) to data (0), got {times[:6]}: reverse or thin them")
     generator_or_none(generator)
     return _walk(step, predict, schedule, x_T, times, cond, generator)
 
@@ -158,6 +166,8 @@ def _walk(step, predict, schedule, x_t, times, cond, generator) -> Iterator[Step
     for t, t_next in pairwise(times):
         noise = noise_like(x_t, generator)
         done = step(predict, schedule, x_t, t, t_next, cond, noise=noise, previous=done)
+        if not isinstance(done, Step):
+            raise TypeError(f"expected step to return a Step, got {described(done)}: see ddim_step")
         x_t = done.x_next
         yield done
 
@@ -188,24 +198,13 @@ def ask(predict: Predictor, x_t: Tensor, t: int, cond: Any) -> Prediction:
     return Prediction(batch_like("the predicted x0", x0, "x_t", x_t), batch_like("the predicted eps", eps, "x_t", x_t))
 
 
-def falling(times: Sequence[int], schedule: Schedule) -> tuple[int, int]:
-    """Let in at least two falling whole numbers, and return the first two."""
-    if not isinstance(times, Sequence) or isinstance(times, str) or len(times) < 2:
-        raise TypeError(
-            f"expected times as a list of at least two steps, such as schedule.steps(50), got {described(times)}"
-        )
-    for t in times:
-        whole_number("each of times", t, 0)
-    if any(t <= t_next for t, t_next in pairwise(times)):
-        raise ValueError(
-            f"expected falling times, from noise (T) to data (0), got {list(times)[:6]}: reverse or thin them"
-        )
-    return times[0], times[1]
+def _known(schedule: Schedule) -> None:
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"expected a Schedule, such as schedules.cosine(), got {described(schedule)}")
 
 
 def _door(schedule: Schedule, x_t: Tensor, t: int, t_next: int) -> None:
-    if not isinstance(schedule, Schedule):
-        raise TypeError(f"expected a Schedule, such as schedules.cosine(), got {described(schedule)}")
+    _known(schedule)
     data_batch("x_t", x_t)
     t = whole_number("t", t, 1, schedule.T, why=": a step begins at noise, row 0 is clean data")
     whole_number("t_next", t_next, 0, t - 1, why=f": a reverse step goes down from t = {t}")
