@@ -40,7 +40,10 @@ class EMA:
     def update(self, net: nn.Module) -> None:
         """Move a little towards the weights of net; call it after each optimiser step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        weights = dict(net.named_parameters())
+        weights = dict(net.named_parameters()) if isinstance(net, nn.Module) else {}
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        if shapes != {name: average.shape for name, average in self.net.named_parameters()}:
+            raise ValueError(f"expected the network that this EMA was made from, got {described(net)}: make a new EMA")
         for name, average in self.net.named_parameters():
             average.lerp_(weights[name], 1 - decay)
         for average, buffer in zip(self.net.buffers(), net.buffers(), strict=True):

@@ -35,8 +35,8 @@ def fit(
 
     loss_fn(batch, generator) -> scalar draws all its noise from that generator, which `seed` starts. batches: anything
     that yields batches, such as data.batches(x, 256). lr: a number, or a function of the share of steps done, in
-    [0, 1). Gradients are clipped to norm 1. Raises FloatingPointError when the loss is not finite, and ValueError
-    when batches run out; the weights are then those of the last good step.
+    [0, 1). Gradients are clipped to norm 1. Raises FloatingPointError when the loss or its gradient is not finite,
+    and ValueError when batches run out; the weights are then those of the last good step.
 
     >>> from course_lib import data
     >>> net = nn.Linear(2, 2)
@@ -62,20 +62,18 @@ def _loop(loss_fn, net, batches, steps, lr, ema, generator) -> Iterator[Progress
     optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), lr=0.0)
     begin = time.perf_counter()
     for step in range(1, steps + 1):
-        rate = float(lr((step - 1) / steps)) if callable(lr) else float(lr)
+        rate = real_number("lr", lr((step - 1) / steps) if callable(lr) else lr, 0)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_fn(_next(batches, step, steps), generator)
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise ValueError(f"expected loss_fn to return a scalar that depends on the weights, got {described(loss)}")
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step} of {steps}: "
-                f"lower lr (now {rate:g}), or look for NaN in the data"
-            )
+            raise FloatingPointError(f"expected a finite loss, got {loss.item()} {_where(step, steps, rate)}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        if not torch.isfinite(nn.utils.clip_grad_norm_(net.parameters(), 1.0)):
+            raise FloatingPointError(f"expected finite gradients, got NaN or infinity {_where(step, steps, rate)}")
         optimizer.step()
         if ema is not None:
             ema.update(net)
@@ -86,4 +84,10 @@ def _next(batches: Iterator[Any], step: int, steps: int) -> Any:
     try:
         return next(batches)
     except StopIteration:
-        raise ValueError(f"the batches ran out at step {step} of {steps}: data.batches(x, size) never does") from None
+        raise ValueError(
+            f"expected a batch for each of {steps} steps, got {step - 1}: data.batches(x, size) never runs out"
+        ) from None
+
+
+def _where(step: int, steps: int, rate: float) -> str:
+    return f"at step {step} of {steps}: lower lr (now {rate:g}), or look for NaN in the data"
