@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from course_lib.doors import data_batch, described, generator_or_none, timesteps, whole_number
+from course_lib.doors import data_batch, described, generator_or_none, real_number, timesteps, whole_number
 from course_lib.schedules import Schedule
 from course_lib.types import Prediction
 
@@ -24,7 +24,7 @@ class GaussianMixture:
     """A mixture of K round normal distributions in any number of dimensions.
 
     means (K, *dims); std: one number or (K,), above 0, or 0 for single points (their density is then infinite);
-    weights (K,) that sum to 1 (equal by default); labels (K,) whole numbers, the class of each component, for `cond`.
+    weights (K,) above 0 that sum to 1 (equal by default); labels (K,) whole numbers, the class of each component, for `cond`.
 
     >>> ring = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), std=0.1)
     >>> ring.mean, ring.covariance.diagonal()
@@ -42,11 +42,12 @@ class GaussianMixture:
         if not isinstance(self.weights, Tensor) or self.weights.shape != (K,):
             _refuse("weights", weights, K)
         self.weights = self.weights.to(means)
-        if not torch.isfinite(self.std).all() or (self.std < 0).any():
-            raise ValueError("expected every std to be finite and not below 0")
-        if (self.weights < 0).any() or abs(float(self.weights.sum()) - 1) > 1e-4:
+        if not torch.isfinite(self.means).all() or not torch.isfinite(self.std).all() or (self.std < 0).any():
+            raise ValueError("expected finite means and every std finite and not below 0, got others: look for NaN")
+        if not (self.weights > 0).all() or abs(float(self.weights.sum()) - 1) > 1e-4:
             raise ValueError(
-                f"expected weights of at least 0 that sum to 1, got a sum of {float(self.weights.sum()):g}"
+                f"expected weights above 0 that sum to 1, got {described(weights)} with a sum of "
+                f"{float(self.weights.sum()):g}: divide them by their sum"
             )
         if labels is not None and (
             not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (K,)
@@ -75,8 +76,14 @@ class GaussianMixture:
         return self.means[k] + self.std[k].reshape(-1, *[1] * (self.means.ndim - 1)) * noise.to(self.means.device)
 
     def log_prob(self, x_t: Tensor, a: float = 1.0, s: float = 0.0) -> Tensor:
-        """Compute the log density, in nats (B,), of x_t = a * x0 + s * eps; of the clean data by default."""
+        """Compute the log density, in nats (B,), of x_t = a * x0 + s * eps; of the clean data by default.
+
+        Raises ValueError where it is infinite: single points (std 0) at s = 0.
+        """
         x_t = self._data("x_t", x_t)
+        a, s = real_number("a", a, 0), real_number("s", s, 0)
+        if s == 0 and (a * self.std == 0).any():
+            raise ValueError("expected s above 0, got 0: single points (std 0) have no density until noise is added")
         log_joint, _ = self._components(x_t, x_t.new_full((1,), a), x_t.new_full((1,), s), None)
         return log_joint.logsumexp(1)
 
@@ -118,6 +125,13 @@ class ExactPredictor:
     mixture: GaussianMixture
     schedule: Schedule
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.mixture, GaussianMixture) or not isinstance(self.schedule, Schedule):
+            raise TypeError(
+                f"expected a GaussianMixture and a Schedule, got {described(self.mixture)} and "
+                f"{described(self.schedule)}: data.ring() and schedules.cosine() make them"
+            )
+
     def __call__(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
         mixture = self.mixture
         x = mixture._data("x_t", x_t)
@@ -138,7 +152,7 @@ class ExactPredictor:
 
     def _known_labels(self, cond: Tensor, batch: int) -> None:
         if self.mixture.labels is None:
-            raise ValueError("this mixture has no labels: leave cond out, or make it with labels")
+            raise ValueError("expected cond to be None, as this mixture has no labels: make it with labels")
         if not isinstance(cond, Tensor) or cond.is_floating_point() or cond.shape != (batch,):
             raise ValueError(f"expected cond as whole numbers of shape ({batch},), got {described(cond)}")
         if not bool(torch.isin(cond, self.mixture.labels).all()):
