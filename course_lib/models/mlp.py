@@ -33,6 +33,7 @@ class TimeEmbedding(nn.Module):
         self.register_buffer("frequency", torch.logspace(math.log10(math.pi / 2), 3, width // 2), persistent=False)
 
     def forward(self, time: Tensor) -> Tensor:
+        _fractions(time, None)
         angle = time[:, None] * self.frequency  # (B, width / 2)
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
@@ -50,7 +51,7 @@ class MLP(nn.Module):
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 3, classes: int = 0) -> None:
         super().__init__()
         self.dim, self.classes = whole_number("dim", dim, 1), whole_number("classes", classes, 0)
-        whole_number("depth", depth, 1)
+        whole_number("width", width, 2), whole_number("depth", depth, 1)
         self.read = nn.Linear(dim, width)
         self.time = nn.Sequential(TimeEmbedding(width), nn.Linear(width, width), nn.SiLU())
         self.label = nn.Embedding(classes + 1, width) if classes else None
@@ -73,15 +74,12 @@ class MLP(nn.Module):
             raise ValueError(f"expected x of shape (B, {self.dim}), got {described(x)}")
         if x.dtype != self.read.weight.dtype:
             raise TypeError(f"expected x as {self.read.weight.dtype}, like the weights, got {x.dtype}: call x.float()")
-        if not isinstance(time, Tensor) or not time.is_floating_point() or time.shape != (len(x),):
-            raise ValueError(
-                f"expected time of shape ({len(x)},) as fractions in [0, 1], got {described(time)}: divide t by T"
-            )
+        _fractions(time, len(x))
         if label is None:
             return
         if self.label is None:
             raise ValueError(
-                "this network was made without labels (classes=0): leave cond out, or make it with classes"
+                "expected no labels, as this network was made with classes=0: leave cond out, or make it with classes"
             )
         if not isinstance(label, Tensor) or label.dtype != torch.int64 or label.shape != (len(x),):
             raise ValueError(f"expected labels as int64 of shape ({len(x)},), got {described(label)}: call .long()")
@@ -90,3 +88,15 @@ class MLP(nn.Module):
                 f"expected labels in 0..{self.classes} ({self.classes} means no label), "
                 f"got {int(label.min())}..{int(label.max())}"
             )
+
+
+def _fractions(time: Tensor, batch: int | None) -> None:
+    fits = isinstance(time, Tensor) and time.is_floating_point() and time.ndim == 1
+    if not fits or batch not in (None, len(time)):
+        raise ValueError(
+            f"expected time of shape ({batch or 'B'},) as fractions in [0, 1], got {described(time)}: divide t by T"
+        )
+    if time.device.type == "cpu" and not bool(((time >= 0) & (time <= 1)).all()):
+        raise ValueError(
+            f"expected time as fractions in [0, 1], got {float(time.min()):g}..{float(time.max()):g}: divide t by T"
+        )
