@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from course_lib.doors import data_batch, described, generator_or_none, whole_number
+from course_lib.doors import data_batch, described, generator_or_none, real_number, whole_number
 from course_lib.models.exact import GaussianMixture
 
 __all__ = ["batches", "checkerboard", "data_dir", "digits", "ring", "spiral", "two_moons"]
@@ -42,6 +42,7 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.08) -> GaussianMixt
     >>> ring().sample(5).shape
     torch.Size([5, 2])
     """
+    radius = real_number("radius", radius)
     angle = torch.arange(whole_number("modes", modes, 1)) * (2 * math.pi / modes)
     return GaussianMixture(radius * torch.stack([angle.cos(), angle.sin()], dim=1), std, labels=torch.arange(modes))
 
@@ -52,6 +53,7 @@ def two_moons(n: int, std: float = 0.06, generator: torch.Generator | None = Non
     >>> two_moons(4).shape
     torch.Size([4, 2])
     """
+    std = real_number("std", std, 0)
     u, jitter = _draw(n, generator)
     upper = u[:, 0] < 0.5
     angle = math.pi * u[:, 1]
@@ -66,6 +68,7 @@ def spiral(n: int, turns: float = 1.5, std: float = 0.03, generator: torch.Gener
     >>> spiral(4).shape
     torch.Size([4, 2])
     """
+    turns, std = real_number("turns", turns), real_number("std", std, 0)
     u, jitter = _draw(n, generator)
     radius = u[:, 0].sqrt()  # even along the length: length grows with the square of the radius
     angle = 2 * math.pi * turns * radius
@@ -113,7 +116,7 @@ def batches(x: Tensor, size: int, labels: Tensor | None = None, *, seed: int = 0
     """
     data_batch("x", x)
     size = whole_number("size", size, 1, len(x))
-    if labels is not None and (not isinstance(labels, Tensor) or len(labels) != len(x)):
+    if labels is not None and (not isinstance(labels, Tensor) or labels.shape[:1] != (len(x),)):
         raise ValueError(f"expected one label for each of {len(x)} rows, got {described(labels)}")
     return _forever(x, size, labels, torch.Generator().manual_seed(whole_number("seed", seed, 0)))
 

@@ -48,7 +48,8 @@ class Denoiser:
             raise TypeError(f"expected an Objective, such as objectives.eps, got {described(self.objective)}")
         if self.objective.name == "eps" and self.schedule.signal_rate[-1] == 0:
             raise ValueError(
-                f"schedule '{self.schedule.name}' keeps no signal at T, where eps does not tell x0: use objectives.v"
+                f"expected a schedule that keeps some signal at T for objective 'eps', got '{self.schedule.name}': "
+                "where no signal is left eps does not tell x0, use objectives.v"
             )
 
     def output(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
@@ -88,6 +89,8 @@ def denoising_loss(
     """
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"expected a Denoiser(net, schedule, objective), got {described(denoiser)}")
+    if not callable(weight):
+        raise TypeError(f"expected weight to be objectives.simple, variational or min_snr(), got {described(weight)}")
     data_batch("x0", x0)
     schedule = denoiser.schedule
     device = x0.device if generator_or_none(generator) is None else generator.device

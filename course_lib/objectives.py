@@ -82,8 +82,8 @@ def solve(objective: Objective, output: Tensor, x_t: Tensor, a: Tensor, s: Tenso
     determinant = a * d - s * c
     if determinant.device.type == "cpu" and bool((determinant == 0).any()):
         raise ValueError(
-            f"objective '{objective.name}' cannot be solved at signal rate {float(a.min()):g} and noise rate "
-            f"{float(s.min()):g}: where no signal is left use v, and at clean data (row 0) there is nothing to predict"
+            f"expected rates from which objective '{objective.name}' tells x0, got signal rate {float(a.min()):g} and "
+            f"noise rate {float(s.min()):g}: where no signal is left use v; at clean data there is nothing to predict"
         )
     return Prediction((d * x_t - s * output) / determinant, (a * output - c * x_t) / determinant)
 

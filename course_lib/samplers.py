@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.doors import batch_like, data_batch, described, generator_or_none, real_number, step_numbers, whole_number
+from course_lib.doors import (
+    batch_like,
+    data_batch,
+    described,
+    generator_or_none,
+    real_number,
+    step_numbers,
+    whole_number,
+)
 from course_lib.schedules import Schedule
 from course_lib.types import Prediction, Predictor, Step, noise_like
 
