@@ -8,6 +8,7 @@ Does not belong here: torch, schedules, predictors. Tensors come in as anything 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,10 +41,14 @@ def curves(
     >>> figure.axes[0].get_xlabel()
     't'
     """
+    if log not in ("", "x", "y", "xy"):
+        raise ValueError(f"expected log to be '', 'x', 'y' or 'xy', got {log!r:.40}")
+    drawn = {name: _line(name, line) for name, line in _named("lines", lines).items()}
+    mark = None if mark is None else _number("mark", mark)
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for i, (name, (x, y)) in enumerate(lines.items()):
+    for i, (name, (x, y)) in enumerate(drawn.items()):
         marker = MARKERS[i % 7] if markers else None
-        axes.plot(_array(x), _array(y), color=COLOURS[i % 7], ls=DASHES[i % 7], marker=marker, lw=1.8, label=name)
+        axes.plot(x, y, color=COLOURS[i % 7], ls=DASHES[i % 7], marker=marker, lw=1.8, label=name)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if "x" in log:
         axes.set_xscale("log")
@@ -67,10 +72,16 @@ def histogram(
     >>> histogram({"noise": np.arange(10.0)}, "value").axes[0].get_ylabel()
     'density'
     """
-    values = {name: _array(x).ravel() for name, x in samples.items()}
-    low, high = spread or (min(x.min() for x in values.values()), max(x.max() for x in values.values()))
+    values = {name: _array(name, x).ravel() for name, x in _named("samples", samples).items()}
+    if not all(x.size and np.isfinite(x).all() for x in values.values()):
+        raise ValueError("expected samples of finite numbers, at least one each, got none or NaN: look where they begin")
+    bins = int(_number("bins", bins, 1))
+    if spread is not None and not (isinstance(spread, tuple) and len(spread) == 2):
+        raise TypeError(f"expected spread as (low, high), got {spread!r:.40}")
+    if spread and _number("spread[0]", spread[0]) >= _number("spread[1]", spread[1]):
+        raise ValueError(f"expected spread as (low, high) with low < high, got {spread}: swap them")
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins, spread)
     figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    edges = np.linspace(low, high, bins + 1)
     for i, (name, x) in enumerate(values.items()):
         height, _ = np.histogram(x, edges, density=True)
         axes.stairs(height, edges, color=COLOURS[i % 7], ls=DASHES[i % 7], lw=1.8, label=name)
@@ -89,7 +100,10 @@ def picture_rows(
     >>> len(picture_rows({"digits": np.zeros((3, 8, 8))}).axes)
     3
     """
-    tables = {name: _pictures(row) for name, row in rows.items()}
+    tables = {name: _pictures(name, row) for name, row in _named("rows", rows).items()}
+    size = _number("size", size, 1e-3)
+    if columns is not None and (isinstance(columns, str) or not isinstance(columns, Sequence)):
+        raise TypeError(f"expected columns as a list of headings, got {type(columns).__name__}")
     width = max(len(row) for row in tables.values())
     figure, grid = plt.subplots(
         len(tables), width, figsize=(size * width + 0.9, size * len(tables) + 0.4), squeeze=False, layout="constrained"
@@ -102,7 +116,8 @@ def picture_rows(
         axes_row[0].text(-0.1, 0.5, name, ha="right", va="center", transform=axes_row[0].transAxes, fontsize=9)
     for axes, heading in zip(grid[0], columns or [], strict=False):
         axes.set_title(heading, fontsize=9)
-    figure.suptitle(title) if title else None
+    if title:
+        figure.suptitle(title)
     return figure
 
 
@@ -116,10 +131,12 @@ def clouds(
     >>> len(clouds({"data": np.zeros((5, 2)), "drawn": np.zeros((5, 2))}).axes)
     2
     """
-    panels = 1 if overlay else len(points)
+    clouds = {name: _points(name, cloud) for name, cloud in _named("points", points).items()}
+    limit, size = _number("limit", limit, 1e-9), _number("size", size, 1e-3)
+    panels = 1 if overlay else len(clouds)
     figure, grid = plt.subplots(1, panels, figsize=(size * panels, size + 0.3), squeeze=False, layout="constrained")
-    for i, (name, cloud) in enumerate(points.items()):
-        axes, cloud = grid[0][0 if overlay else i], _array(cloud)
+    for i, (name, cloud) in enumerate(clouds.items()):
+        axes = grid[0][0 if overlay else i]
         style = i if overlay else 1
         axes.scatter(*cloud.T, s=5, alpha=0.5, color=COLOURS[style % 7], marker=MARKERS[style % 7], lw=0, label=name)
         _plane(axes, limit)
@@ -127,7 +144,8 @@ def clouds(
             axes.set_title(name, fontsize=10)
     if overlay:
         grid[0][0].legend(frameon=False, markerscale=2)
-    figure.suptitle(title) if title else None
+    if title:
+        figure.suptitle(title)
     return figure
 
 
@@ -140,10 +158,13 @@ def field(
     >>> figure.axes[1].get_ylabel()
     'length of the arrow'
     """
-    at, arrows = _array(at), _array(arrows)
+    at, arrows, limit = _points("at", at), _points("arrows", arrows), _number("limit", limit, 1e-9)
+    if at.shape != arrows.shape:
+        raise ValueError(f"expected one arrow for each of {len(at)} points, got {len(arrows)}")
+    cloud = None if cloud is None else _points("cloud", cloud)
     figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
     if cloud is not None:
-        axes.scatter(*_array(cloud).T, s=4, color="0.6", lw=0)
+        axes.scatter(*cloud.T, s=4, color="0.6", lw=0)
     length = np.hypot(*arrows.T)
     unit = arrows / np.maximum(length, 1e-12)[:, None]
     drawn = axes.quiver(*at.T, *unit.T, length, cmap="viridis", angles="xy", pivot="mid", width=0.004)
@@ -161,13 +182,15 @@ def trajectories(
     >>> len(trajectories({"eta 0": np.zeros((4, 3, 2))}).axes)
     1
     """
+    bundles = {name: _paths(name, path) for name, path in _named("paths", paths).items()}
+    limit, size = _number("limit", limit, 1e-9), _number("size", size, 1e-3)
+    cloud = None if cloud is None else _points("cloud", cloud)
     figure, grid = plt.subplots(
-        1, len(paths), figsize=(size * len(paths), size + 0.3), squeeze=False, layout="constrained"
+        1, len(bundles), figsize=(size * len(bundles), size + 0.3), squeeze=False, layout="constrained"
     )
-    for axes, (name, path) in zip(grid[0], paths.items(), strict=True):
-        path = _array(path)
+    for axes, (name, path) in zip(grid[0], bundles.items(), strict=True):
         if cloud is not None:
-            axes.scatter(*_array(cloud).T, s=4, color="0.75", lw=0)
+            axes.scatter(*cloud.T, s=4, color="0.75", lw=0)
         for i in range(path.shape[1]):
             axes.plot(*path[:, i].T, color=COLOURS[1 + i % 6], lw=1, alpha=0.8)
         axes.scatter(*path[0].T, s=18, marker="o", facecolor="none", edgecolor="black", label="noise")
@@ -178,20 +201,61 @@ def trajectories(
     return figure
 
 
-def _array(value) -> np.ndarray:
-    """Read a tensor, list or array as a numpy array."""
+def _array(name: str, value: object) -> np.ndarray:
+    """Read a tensor, list or array of numbers as a numpy array."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    return np.asarray(value, dtype=float)
+        value = value.detach().cpu().double()  # numpy knows no bfloat16
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"expected {name!r} to hold numbers in a regular shape, got {type(value).__name__}") from None
 
 
-def _pictures(row) -> list[np.ndarray]:
+def _named(name: str, value: object) -> Mapping:
+    if not isinstance(value, Mapping) or not value:
+        raise TypeError(f"expected {name} as a dictionary with at least one name, got {type(value).__name__}")
+    return value
+
+
+def _number(name: str, value: object, low: float = -np.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value) or value < low:
+        least = "" if low == -np.inf else f" of at least {low:g}"
+        raise ValueError(f"expected {name} as a finite number{least}, got {value!r:.40}")
+    return float(value)
+
+
+def _line(name: str, value: object) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise TypeError(f"expected line {name!r} as a pair (x, y), got {type(value).__name__}")
+    x, y = _array(name, value[0]), _array(name, value[1])
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"expected x and y of line {name!r} as two lists of one length, got {x.shape} and {y.shape}")
+    return x, y
+
+
+def _points(name: str, value: object) -> np.ndarray:
+    points = _array(name, value)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise ValueError(f"expected {name!r} as points of shape (N, 2), got {points.shape}")
+    return points
+
+
+def _paths(name: str, value: object) -> np.ndarray:
+    paths = _array(name, value)
+    if paths.ndim != 3 or paths.shape[2] != 2 or not paths.size:
+        raise ValueError(f"expected {name!r} as paths of shape (steps, N, 2), got {paths.shape}: stack the steps")
+    return paths
+
+
+def _pictures(name: str, value: object) -> list[np.ndarray]:
     """Split (N, H, W) or (N, C, H, W) into pictures that imshow takes."""
-    row = _array(row)
+    row = _array(name, value)
     if row.ndim == 3:
         row = row[:, None]
-    if row.ndim != 4 or row.shape[1] not in (1, 3):
-        raise ValueError(f"expected pictures of shape (N, H, W), (N, 1, H, W) or (N, 3, H, W), got {row.shape}")
+    if row.ndim != 4 or row.shape[1] not in (1, 3) or not row.size:
+        raise ValueError(
+            f"expected {name!r} as pictures of shape (N, H, W), (N, 1, H, W) or (N, 3, H, W), got {row.shape}"
+        )
     if row.shape[1] == 1:
         return list(row[:, 0])
     return list(((row + 1) / 2).clip(0, 1).transpose(0, 2, 3, 1))
