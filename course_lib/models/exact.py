@@ -24,7 +24,8 @@ class GaussianMixture:
     """A mixture of K round normal distributions in any number of dimensions.
 
     means (K, *dims); std: one number or (K,), above 0, or 0 for single points (their density is then infinite);
-    weights (K,) above 0 that sum to 1 (equal by default); labels (K,) whole numbers, the class of each component, for `cond`.
+    weights (K,) above 0 that sum to 1 (equal by default); labels (K,) whole numbers, the class of each component, for
+    `cond`.
 
     >>> ring = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), std=0.1)
     >>> ring.mean, ring.covariance.diagonal()
