@@ -74,7 +74,9 @@ def histogram(
     """
     values = {name: _array(name, x).ravel() for name, x in _named("samples", samples).items()}
     if not all(x.size and np.isfinite(x).all() for x in values.values()):
-        raise ValueError("expected samples of finite numbers, at least one each, got none or NaN: look where they begin")
+        raise ValueError(
+            "expected samples of finite numbers, at least one each, got none or NaN: look at them first"
+        )
     bins = int(_number("bins", bins, 1))
     if spread is not None and not (isinstance(spread, tuple) and len(spread) == 2):
         raise TypeError(f"expected spread as (low, high), got {spread!r:.40}")
