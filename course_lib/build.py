@@ -2,8 +2,7 @@
 
 Equation: lessons/NN_name.ipynb = source - solutions - outputs; solutions/NN_name.ipynb = source + outputs.
 Shapes: none; cells are nbformat notebook nodes.
-Not here: what a lesson teaches, whether a function is right (checks/), the command line (cli.py). Of the rules that
-`check_lessons` applies, this module holds none: they are in lint.py.
+Not here: the rules that a lesson keeps (lint.py), what a right answer is (checks/), the commands (cli.py).
 """
 
 import ast
@@ -18,7 +17,8 @@ from pathlib import Path
 REPOSITORY_ROOT = Path(__file__).resolve().parents[1]
 OPEN, CLOSE = "# <solution>", "# </solution>"
 EXERCISE_HEADING = re.compile(
-    r"^### Exercise (?P<number>\d+\.\d+) - (?P<title>.+?) \((?P<minutes>\d+) minutes, difficulty (?P<difficulty>[1-5]) of 5\)$",
+    r"^### Exercise (?P<number>\d+\.\d+) - (?P<title>.+?) "
+    r"\((?P<minutes>\d+) minutes, difficulty (?P<difficulty>[1-5]) of 5\)$",
     re.MULTILINE,
 )
 COLAB_LINE = "<!-- colab -->"
@@ -80,7 +80,7 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class ExerciseBlock:
-    """An exercise in a lesson: what its heading says, and the index of its code cell (None where it is missing)."""
+    """An exercise: what its heading says, and the index of its code cell (None where that is missing)."""
 
     number: str
     title: str
@@ -92,7 +92,7 @@ class ExerciseBlock:
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """A parsed solutions/NN_name.py: notebook cells (solution edition, unexecuted) and the exercises in them."""
+    """A parsed solutions/NN_name.py: its cells, markers included, and the exercises in them."""
 
     path: Path
     cells: tuple
@@ -112,7 +112,7 @@ def tags(cell) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
-# ---- reading --------------------------------------------------------------------------------------------------
+# ---- reading ----
 
 
 def sources(root=REPOSITORY_ROOT) -> list[Path]:
@@ -166,7 +166,7 @@ def exercise_source(path, number: str) -> str:
 
 
 def solution_namespace(path) -> dict:
-    """Run a lesson's imports, definitions and exercise cells (with solutions), and return the names they make.
+    """Run a lesson's imports, definitions and exercise cells, with solutions, and return the names made.
 
     Other statements are left out (training, pictures, checks), except for assignments of plain literals.
     """
@@ -212,7 +212,7 @@ def repository(root=REPOSITORY_ROOT) -> str:
     return address
 
 
-# ---- making the two editions ----------------------------------------------------------------------------------
+# ---- making the two editions ----
 
 
 def without_markers(source: str) -> str:
@@ -247,7 +247,7 @@ def with_stub(source: str, number: str) -> str:
 
 
 def setup_source(number: str, address: str = "") -> str:
-    """The set-up cell of lesson "01"; with a public address it also knows how to fetch the course on Colab."""
+    """The set-up cell of lesson "01"; with a public address it can also fetch the course on Colab."""
     if not address:
         return SETUP.format(number=number)
     clone = f"/content/{address.rsplit('/', 1)[1]}"
@@ -291,13 +291,14 @@ def _notebook(lesson, folder, change):
 def _with_badge(source, file, address):
     if not address:
         return re.sub(rf"\n*{re.escape(COLAB_LINE)}(\n*)", r"\1", source)
-    target = f"https://colab.research.google.com/github/{address.removeprefix('https://github.com/')}/blob/main/{file}"
+    owner_and_name = address.removeprefix("https://github.com/")
+    target = f"https://colab.research.google.com/github/{owner_and_name}/blob/main/{file}"
     badge = "https://colab.research.google.com/assets/colab-badge.svg"
     return source.replace(COLAB_LINE, f"[![Open this lesson in Colab]({badge})]({target})")
 
 
 def execute(notebook, root=REPOSITORY_ROOT):
-    """Run a solution notebook with the repository's own course_lib and tidy its outputs; raises BuildError."""
+    """Run a solution notebook with the repository's own course_lib, tidy its outputs; or BuildError."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -338,7 +339,7 @@ def _failed_cell(notebook):
 
 
 def _tidied(output):
-    """An output without what a saved page cannot show: a live widget's view (its picture or words beside it stay)."""
+    """An output without a live widget's view, which a saved page cannot show; what is beside it stays."""
     if "data" in output and WIDGET_VIEW in output["data"]:
         del output["data"][WIDGET_VIEW]
         if not {"text/html", "image/png"} & set(output["data"]):
@@ -346,35 +347,56 @@ def _tidied(output):
     return output
 
 
-# ---- writing --------------------------------------------------------------------------------------------------
+# ---- writing ----
 
 
 def build(names=None, root=REPOSITORY_ROOT, execute_solutions: bool = True) -> list[Path]:
-    """Build lessons ("01", "01_noise_schedules"; all of them where None) and return the files that were written.
+    """Build lessons ("01", "01_noise_schedules"; all where None) and return the files that were written.
 
-    A lesson's files are replaced only when all of it succeeded; otherwise BuildError or OSError, and the old files
-    stay whole. Without `execute_solutions` only the student edition is written.
+    A lesson's files are replaced only when all of it succeeded; otherwise BuildError or OSError, and the old
+    ones stay whole. Without `execute_solutions` the solution edition keeps its outputs, and is written only
+    where its code is unchanged.
     """
     written = []
     for path in select(names, root):
-        lesson = parse(path)
+        lesson, target = parse(path), path.with_suffix(".ipynb")
         broken = marker_problems(lesson)
         if broken:
             raise BuildError(str(broken[0]))
-        editions = {Path(root) / "lessons" / f"{path.stem}.ipynb": student_edition(lesson)}
-        if execute_solutions:
-            try:
-                editions[path.with_suffix(".ipynb")] = execute(solution_edition(lesson), root)
-            except BuildError as error:
-                raise BuildError(f"{path.name}: {error}; nothing was written") from error
-        texts = {target: as_text(notebook) for target, notebook in editions.items()}
+        editions = {Path(root) / "lessons" / target.name: student_edition(lesson)}
+        solution = solution_edition(lesson)
+        try:
+            if execute_solutions:
+                editions[target] = execute(solution, root)
+            elif keep_outputs(solution, target):
+                editions[target] = solution
+            texts = {file: as_text(notebook) for file, notebook in editions.items()}
+        except BuildError as error:
+            raise BuildError(f"{path.name}: {error}; nothing was written") from error
         write_whole(texts)
         written += texts
     return written
 
 
+def keep_outputs(notebook, old: Path) -> bool:
+    """Take over the outputs of an older notebook; False where its code differs or it cannot be read."""
+    import nbformat
+
+    try:
+        before = nbformat.v4.reads(old.read_text(encoding="utf-8")).cells
+    except Exception:  # missing, cut off, no notebook: then there is nothing to keep
+        return False
+    before = [cell for cell in before if cell.cell_type == "code"]
+    now = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.source for cell in before] != [cell.source for cell in now]:
+        return False
+    for cell, kept in zip(now, before, strict=True):
+        cell.outputs, cell.execution_count = kept.outputs, kept.execution_count
+    return True
+
+
 def select(names, root=REPOSITORY_ROOT) -> list[Path]:
-    """The sources that names such as "01" or "01_noise_schedules" mean; all of them where there are no names."""
+    """The sources that names such as "01" or "01_noise_schedules" mean; all where there are no names."""
     known = sources(root)
     chosen = []
     for name in names or []:
@@ -404,7 +426,7 @@ def as_text(notebook) -> str:
 
 
 def write_whole(texts: dict[Path, str]) -> None:
-    """Replace files by new ones: each is written beside the old one first, and an error leaves all old ones whole."""
+    """Replace files: each is first written beside the old one, and an error leaves the old ones whole."""
     drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in texts}
     try:
         for path, text in texts.items():
@@ -482,7 +504,8 @@ def main(names: list[str], check: bool, execute: bool = True) -> int:
         return 1
     except OSError as error:
         print(
-            f"Not written, the old files are whole: {error.strerror or error}. Free space or allow writing, then retry."
+            f"Not written, the old files are whole ({error.strerror or error}): "
+            "free space or allow writing, then retry."
         )
         return 1
     except KeyboardInterrupt:

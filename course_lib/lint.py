@@ -93,7 +93,7 @@ def _read(path):
     return notebook, ""
 
 
-# ---- the source -----------------------------------------------------------------------------------------------
+# ---- the source ----
 
 
 def _promise(lesson):
@@ -101,7 +101,7 @@ def _promise(lesson):
     if first is None or first.cell_type != "markdown" or "promise" not in build.tags(first):
         yield (
             0,
-            'the first cell must be markdown with tags=["promise"]: title, promise, prerequisites, minutes, download',
+            'the first cell must be markdown with tags=["promise"]: title, prerequisites, minutes, download',
         )
         return
     wanted = {
@@ -215,7 +215,7 @@ def _picture_cell(tree, tagged):
         alt = next((word.value for word in call.keywords if word.arg == "alt"), (call.args[1:2] or [None])[0])
         words = _literal_words(alt)
         if alt is None or (words is not None and words < SHORTEST_ALT):
-            yield f"the alt text is missing or says nothing: {SHORTEST_ALT} words at least on what there is to see"
+            yield f"the alt text is missing or says nothing: {SHORTEST_ALT} words at least on what to see"
 
 
 def _run_at_once(node):
@@ -330,34 +330,28 @@ def _catalogue(lesson):
     for number in sorted(known.keys() - here.keys()):
         yield (
             -1,
-            f"{module} checks exercise {number}, which this lesson does not have: add it or take the check away",
+            f"{module} checks exercise {number}, which this lesson lacks: add it or take the check away",
         )
 
 
 def _prose(lesson):
+    """Paragraphs below one heading without code between; lists, tables, formulas, quotes do not count."""
     count = 0
-    for index, cell in enumerate(lesson.cells):
+    for index, cell in enumerate(lesson.cells[1:], 1):
+        if any(text.startswith("Summary") for _, text in _heading_lines(cell)):
+            return
         if cell.cell_type == "code":
             count = 0
-        elif index > 0:
-            if any(text.startswith("Summary") for _, text in _heading_lines(cell)):
-                return
-            for block in re.split(
-                r"\n\s*\n|\n(?=#)", re.sub(r"(?s)\$\$.*?\$\$|^```.*?^```", "", cell.source)
-            ):
-                block = block.strip()
-                if block.startswith("#"):
-                    count, block = 0, block.partition("\n")[2].strip()
-                if block and not re.match(r"[-*+|>!]\s?(?!\*)|\d+[.)]\s|<|---", block):
-                    count += 1
-                    if count == MOST_PARAGRAPHS + 1:
-                        yield (
-                            index,
-                            (
-                                f"more than {MOST_PARAGRAPHS} paragraphs below one heading before the next code: "
-                                "shorten, or let something run in between"
-                            ),
-                        )
+            continue
+        plain = re.sub(r"\$\$.*?\$\$|^```.*?^```", "", cell.source, flags=re.DOTALL | re.MULTILINE)
+        for block in map(str.strip, re.split(r"\n\s*\n|\n(?=#)", plain)):
+            if block.startswith("#"):
+                count, block = 0, block.partition("\n")[2]
+            count += bool(block) and not re.match(r"[-*+]\s|\d+[.)]\s|[|>!<]", block)
+            if count > MOST_PARAGRAPHS:
+                says = f"more than {MOST_PARAGRAPHS} paragraphs below a heading without any code"
+                yield index, f"{says}: shorten, or let something run in between"
+                count = -len(plain)  # say it once
 
 
 def _ending(lesson):
@@ -377,7 +371,7 @@ def _ending(lesson):
     if list(parts) != ["Summary", "Quiz", "References"] or not all(part.strip() for part in parts.values()):
         yield (
             last,
-            "the lesson must end in ## Summary, ## Quiz and ## References, in this order and none of them empty",
+            "the lesson must end in ## Summary, ## Quiz and ## References, in this order, none empty",
         )
         return
     yield from ((start, says) for says in _quiz(parts["Quiz"]))
@@ -393,14 +387,14 @@ def _quiz(text):
     """A question is some text and the <details> below it: one option each, with the reason inside."""
     options = re.compile(r"<details>\s*<summary>(.*?)</summary>(.*?)</details>", re.DOTALL)
     if any(not summary.strip() or not reason.strip() for summary, reason in options.findall(text)):
-        yield "an option of the quiz is empty: <details><summary>A. ...</summary>why it is right or wrong</details>"
+        yield "an option of the quiz is empty: <details><summary>A. ...</summary>why right or wrong</details>"
     runs = re.findall(r"\S[^\0]*?((?:\0\s*)+)", options.sub("\0", text))
     counts = [run.count("\0") for run in runs]
     if len(counts) < 3 or min(counts) < 2:
-        yield f"the quiz needs three questions with two or more options each: it has {len(counts)} (options: {counts})"
+        yield f"the quiz needs three questions with two or more options each: its options are {counts}"
 
 
-# ---- the notebooks --------------------------------------------------------------------------------------------
+# ---- the notebooks ----
 
 
 def _not_stale(wanted, lesson):
@@ -426,7 +420,7 @@ def _accepted(notebook):
     elif metadata != build.METADATA:
         yield (
             -1,
-            f"metadata should be only {', '.join(build.METADATA)}, and it is {sorted(metadata)}: build it again",
+            f"metadata should be only {', '.join(build.METADATA)}, not {sorted(metadata)}: build it again",
         )
     for index, cell in enumerate(notebook["cells"]):
         if set(cell["metadata"]) - {"tags"}:
@@ -447,17 +441,20 @@ def _executed(notebook):
         if cell["cell_type"] == "code":
             if cell["execution_count"] is None and cell["source"].strip():
                 yield index, "the solution edition was not executed: run `course build`"
-            for output in cell["outputs"]:
-                if output["output_type"] == "error":
-                    yield index, f"the solution stops with {output['ename']}: mend it and build again"
-                elif output.get("name") == "stderr":
-                    yield (
-                        index,
-                        f"a warning is shown ({_first_line(output['text'])}): remove its cause and build again",
-                    )
-                elif "check" in cell["metadata"].get("tags", []) and "text/plain" in output.get("data", {}):
-                    if not output["data"]["text/plain"].startswith("Right"):
-                        yield index, "the lesson's own solution does not pass its check: mend one of the two"
+            checked = "check" in cell["metadata"].get("tags", [])
+            yield from ((index, says) for output in cell["outputs"] if (says := _failure(output, checked)))
+
+
+def _failure(output, checked):
+    """What an output of an executed solution must not be: an error, a warning, a check that does not pass."""
+    if output["output_type"] == "error":
+        return f"the solution stops with {output['ename']}: mend it and build again"
+    if output.get("name") == "stderr":
+        first = (output["text"].strip().splitlines() or [""])[0][:120]
+        return f"a warning is shown ({first}): mend its cause and build again"
+    if checked and not output.get("data", {}).get("text/plain", "Right").startswith("Right"):
+        return "the lesson's own solution does not pass its check: mend one of the two"
+    return None
 
 
 def _fit_to_show(notebook):
@@ -471,7 +468,7 @@ def _fit_to_show(notebook):
                 if match := MACHINE.search(text):
                     yield (
                         index,
-                        f"the output shows {match[0]!r}, which is this machine's own: print something portable",
+                        f"the output shows {match[0]!r}, which is this machine's own: do not print it",
                     )
                     break
             page = data.get("text/html", "")
@@ -483,17 +480,14 @@ def _fit_to_show(notebook):
                 yield index, "an <img> in the output has no alt text: add one"
 
 
-def _first_line(text):
-    return (text.strip().splitlines() or [""])[0][:120]
-
-
 def _no_leaks(lesson):
     """No line of a solution may stand anywhere in the student's notebook."""
 
     def rule(notebook):
         texts = [re.sub(r"[\s`]", "", cell["source"]) for cell in notebook["cells"]]
         for exercise in (exercise for exercise in lesson.exercises if exercise.cell is not None):
-            for piece in filter(None, map(_substance, build.solution_lines(lesson.cells[exercise.cell].source))):
+            solution = build.solution_lines(lesson.cells[exercise.cell].source)
+            for piece in filter(None, map(_substance, solution)):
                 for index in (i for i, text in enumerate(texts) if re.sub(r"\s", "", piece) in text):
                     says = f"the solution of exercise {exercise.number} stands here ({piece!r})"
                     yield index, f"{says}: say it in other words, or build again"

@@ -16,15 +16,12 @@ _guesses: dict[str, "Guess"] = {}  # a guess survives running its cell again
 
 
 def start(lesson: str) -> None:
-    """Print the doctor line for a lesson such as "01": Python, torch, device, profile and data. Seeds nothing."""
+    """Print one line about this machine for a lesson such as "01"; seeds nothing, may run again."""
     if not re.fullmatch(r"\d\d", str(lesson)):
         raise ValueError(f'expected a lesson number of two digits such as "01", got {lesson!r}')
-    try:
-        from course_lib.doctor import line
-    except ImportError:  # until the doctor module lands
-        from course_lib.profile import profile as line
+    from course_lib import doctor
 
-    print(f"Lesson {lesson} | {line()}")
+    print(f"Lesson {lesson} | {doctor.line()}")
 
 
 class Picture:
@@ -85,7 +82,7 @@ class Guess:
         self.value = option
 
     def compare(self, outcome) -> Sentence:
-        """Say kindly how the guess compares with what came out; of numbers, the nearest option counts as right.
+        """Say kindly how the guess compares with what came out; of numbers, the nearest option is right.
 
         >>> guess = Guess("deviation of the sum", [7, 5, 3.5])
         >>> guess.choose(5)
@@ -160,7 +157,7 @@ class _Question:
 
 
 def _buttons(guess):
-    """A box of radio buttons (arrow keys and Tab move, Space chooses) that writes the choice into the guess."""
+    """A box of radio buttons (arrow keys and Tab move, Space chooses) that tells the guess the choice."""
     import ipywidgets
 
     plain = [str(option) for option in guess.options]

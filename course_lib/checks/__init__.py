@@ -2,7 +2,7 @@
 
 Equation: none; the course's own function is the answer key.
 Shapes: those of the exercise.
-Not here: how a verdict is reached (engine.py) and the exercises themselves (lesson_NN.py, one module a lesson).
+Not here: how a verdict is reached (engine.py) and the exercises themselves (lesson_NN.py, one a lesson).
 """
 
 import importlib
@@ -35,14 +35,16 @@ def find(number: str):
 def check(number: str, function):
     """Try `function` on exercise `number`, show a verdict, and return what the lesson goes on with.
 
-    That is `function` itself where it passes, and the course's own one where it does not: a wrong answer never
-    raises and never stops the lesson (only an interrupt by the keyboard does).
+    That is `function` where it passes, and the course's own one where it does not. A wrong answer never
+    raises and never stops the lesson, whatever it does; only the reader's own interrupt goes through.
     """
     from course_lib.checks import engine
 
     exercise = find(number)
-    verdict = engine.unknown(number) if exercise is None else engine.diagnose(exercise, function)
-    if exercise is not None and function is exercise.reference:
-        verdict = engine.stand_in(exercise)
+    if exercise is None:
+        engine.unknown(number).show()
+        return function
+    own = function is exercise.reference
+    verdict = engine.stand_in(exercise) if own else engine.diagnose(exercise, function)
     verdict.show()
-    return function if exercise is None or verdict.passed else exercise.reference
+    return function if verdict.passed else exercise.reference
