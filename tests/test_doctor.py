@@ -318,17 +318,20 @@ def test_an_unknown_profile_is_named(monkeypatch):
     assert "course doctor" in doctor.line()
 
 
-def test_the_line_names_everything_but_no_folder(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("setting", "folder", "place"),
+    [
+        ("/somewhere/else", Path("/somewhere/else"), "data in COURSE_DATA"),
+        ("", doctor.ROOT / "data", "data in the repository"),
+        ("", Path.home() / "cache", "data in the user's cache"),
+    ],
+)
+def test_the_line_names_everything_but_no_folder(monkeypatch, setting, folder, place):
+    monkeypatch.setenv("COURSE_DATA", setting)
+    monkeypatch.setattr(doctor, "_folder", lambda: folder)
     told = doctor.line()
-    assert "\n" not in told
-    assert all(word in told for word in ("Python 3.", "torch ", "profile smoke", "data in"))
-    for place in (tmp_path, None):
-        monkeypatch.setenv("COURSE_DATA", str(place)) if place else monkeypatch.delenv("COURSE_DATA")
-        told = doctor.line()
-        assert str(Path.home()) not in told and str(tmp_path) not in told and str(doctor.ROOT) not in told
-    assert told.endswith("data in the repository")
-    monkeypatch.setattr(doctor, "_folder", lambda: tmp_path)
-    assert doctor.line().endswith("data in the user's cache")
+    assert told.endswith(place) and "\n" not in told and str(folder) not in told
+    assert all(word in told for word in ("Python 3.", "torch ", "thread", "profile smoke"))
 
 
 def test_the_line_sends_the_student_to_the_doctor(importing):
