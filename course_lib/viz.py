@@ -15,7 +15,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "clouds", "curves", "field", "histogram", "picture_rows", "trajectories"]
+__all__ = [
+    "COLOURS",
+    "clouds",
+    "curves",
+    "field",
+    "histogram",
+    "picture_and_curves",
+    "picture_rows",
+    "rulers",
+    "trajectories",
+    "two_clocks",
+]
 
 #: Okabe and Ito's palette, black first; each has a dash pattern and a marker of its own, so colour is never alone
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -46,9 +57,7 @@ def curves(
     drawn = {name: _line(name, line) for name, line in _named("lines", lines).items()}
     mark = None if mark is None else _number("mark", mark)
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for i, (name, (x, y)) in enumerate(drawn.items()):
-        marker = MARKERS[i % 7] if markers else None
-        axes.plot(x, y, color=COLOURS[i % 7], ls=DASHES[i % 7], marker=marker, lw=1.8, label=name)
+    _plot(axes, drawn, markers=markers)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if "x" in log:
         axes.set_xscale("log")
@@ -58,7 +67,76 @@ def curves(
         axes.axvline(mark, color="0.4", lw=1)
     if len(lines) > 1:
         axes.legend(frameon=False)
-    axes.grid(alpha=0.25)
+    return figure
+
+
+def two_clocks(
+    left: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    right: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    xlabels: tuple[str, str],
+    ylabel: str,
+) -> Figure:
+    """Draw the same named measurements twice, side by side: {name: (x, y)} against one clock and against another.
+
+    >>> line = {"linear": ([0, 1], [1, 0])}
+    >>> [axes.get_xlabel() for axes in two_clocks(line, line, ("t", "log-SNR"), "share").axes]
+    ['t', 'log-SNR']
+    """
+    if isinstance(xlabels, str) or len(xlabels) != 2:
+        raise TypeError(f"expected xlabels as two names, one for each side, got {xlabels!r:.40}")
+    sides = [{name: _line(name, line) for name, line in _named("lines", lines).items()} for lines in (left, right)]
+    figure, pair = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
+    for axes, lines, xlabel in zip(pair, sides, xlabels, strict=True):
+        _plot(axes, lines, markers=True)
+        axes.set_xlabel(xlabel)
+    pair[0].set_ylabel(ylabel)
+    pair[1].legend(frameon=False)
+    return figure
+
+
+def rulers(rows: Mapping[str, np.ndarray], xlabel: str, *, band: tuple | None = None, band_name: str = "") -> Figure:
+    """Draw named rows of marks {name: (N,)}, one ruler below another, over an optional shaded band (low, high).
+
+    >>> figure = rulers({"linear": [0.0, 1.0], "cosine": [0.5]}, "log-SNR")
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['linear', 'cosine']
+    """
+    marks = {name: _array(name, row).ravel() for name, row in _named("rows", rows).items()}
+    figure, axes = plt.subplots(figsize=(8.0, 0.55 * len(marks) + 1.2), layout="constrained")
+    if band is not None:
+        axes.axvspan(*band, color="0.9", label=band_name)
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    for i, x in enumerate(marks.values()):
+        axes.plot(x, np.full(len(x), i), color=COLOURS[i % 7], marker=MARKERS[i % 7], lw=0.6, ms=5)
+    axes.set_yticks(range(len(marks)), labels=list(marks))
+    axes.set(xlabel=xlabel, ylim=(len(marks) - 0.5, -0.5))
+    axes.grid(alpha=0.25, axis="x")
+    return figure
+
+
+def picture_and_curves(
+    picture: np.ndarray, lines: Mapping[str, np.ndarray], t: int, *, title: str = "", ylabel: str = "rate"
+) -> Figure:
+    """Draw a picture (1, H, W) in [-1, 1] beside named tables {name: (T+1,)}, with a line at t and a dot on each table.
+
+    >>> figure = picture_and_curves(np.zeros((1, 8, 8)), {"signal_rate": [1.0, 0.5, 0.0]}, 1)
+    >>> figure.axes[1].get_xlabel()
+    't'
+    """
+    shown = _pictures("picture", _array("picture", picture)[None])[0]
+    tables = {name: _array(name, table).ravel() for name, table in _named("lines", lines).items()}
+    if not all(0 <= t < len(table) for table in tables.values()):
+        raise ValueError(f"expected t to be a row of every table, got {t!r:.40}")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0), width_ratios=(1, 1.5), layout="constrained")
+    left.imshow(shown, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    left.set_title(title, fontsize=10)
+    left.axis("off")
+    _plot(right, {name: (np.arange(len(table)), table) for name, table in tables.items()})
+    right.axvline(t, color="0.4", lw=1)
+    for i, table in enumerate(tables.values()):
+        right.plot(t, table[t], marker=MARKERS[i % 7], color=COLOURS[i % 7])
+    right.set(xlabel="t", ylabel=ylabel)
+    right.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -74,9 +152,7 @@ def histogram(
     """
     values = {name: _array(name, x).ravel() for name, x in _named("samples", samples).items()}
     if not all(x.size and np.isfinite(x).all() for x in values.values()):
-        raise ValueError(
-            "expected samples of finite numbers, at least one each, got none or NaN: look at them first"
-        )
+        raise ValueError("expected samples of finite numbers, at least one each, got none or NaN: look at them first")
     bins = int(_number("bins", bins, 1))
     if spread is not None and not (isinstance(spread, tuple) and len(spread) == 2):
         raise TypeError(f"expected spread as (low, high), got {spread!r:.40}")
@@ -261,6 +337,14 @@ def _pictures(name: str, value: object) -> list[np.ndarray]:
     if row.shape[1] == 1:
         return list(row[:, 0])
     return list(((row + 1) / 2).clip(0, 1).transpose(0, 2, 3, 1))
+
+
+def _plot(axes: Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], *, markers: bool = False) -> None:
+    """Draw named lines over a faint grid, each with a colour, a dash and perhaps a marker of its own."""
+    for i, (name, (x, y)) in enumerate(lines.items()):
+        marker = MARKERS[i % 7] if markers else None
+        axes.plot(x, y, color=COLOURS[i % 7], ls=DASHES[i % 7], marker=marker, ms=4, lw=1.8, label=name)
+    axes.grid(alpha=0.25)
 
 
 def _plane(axes: Axes, limit: float) -> None:
