@@ -488,24 +488,16 @@ def check_lessons(root=REPOSITORY_ROOT, names=None) -> list[Problem]:
 
 def main(names: list[str], check: bool, execute: bool = True) -> int:
     """Build or check lessons, print plain sentences, and return an exit code (0: all is well)."""
+    root = REPOSITORY_ROOT
     try:
-        if check:
-            problems = check_lessons(REPOSITORY_ROOT, names or None)
-            for problem in problems:
-                print(dataclasses.replace(problem, path=_relative(problem.path)))
-            print(f"{len(problems)} to mend." if problems else f"{len(select(names))} lessons: all is well.")
-            return 1 if problems else 0
-        for path in select(names):
-            for written in build([path.stem], execute_solutions=execute):
-                print(f"wrote {_relative(written).as_posix()}")
-        return 0
+        return _check(names, root) if check else _build(names, root, execute)
     except BuildError as error:
         print(f"Not built: {error}.")
         return 1
     except OSError as error:
         print(
             f"Not written, the old files are whole ({error.strerror or error}): "
-            "free space or allow writing, then retry."
+            "free space or allow writing, then run the same command again."
         )
         return 1
     except KeyboardInterrupt:
@@ -513,6 +505,17 @@ def main(names: list[str], check: bool, execute: bool = True) -> int:
         return 130
 
 
-def _relative(path):
-    path = Path(path)
-    return path.relative_to(REPOSITORY_ROOT) if path.is_relative_to(REPOSITORY_ROOT) else path
+def _check(names, root):
+    problems = check_lessons(root, names or None)
+    for problem in problems:
+        print(dataclasses.replace(problem, path=problem.path.relative_to(root)))
+    count = len(select(names, root))
+    print(f"{len(problems)} to mend." if problems else f"{count} lesson{'s'[: count != 1]}: all is well.")
+    return 1 if problems else 0
+
+
+def _build(names, root, execute):
+    for path in select(names, root):
+        for written in build([path.stem], root, execute):
+            print(f"wrote {written.relative_to(root).as_posix()}")
+    return 0

@@ -73,7 +73,9 @@ JUMP = Exercise(
 @pytest.fixture
 def lesson_91(monkeypatch):
     """Make exercise 91.2 known to `check`."""
-    monkeypatch.setattr(course_lib.checks, "exercises_of", lambda lesson: catalogue(JUMP) if lesson == "91" else {})
+    monkeypatch.setattr(
+        course_lib.checks, "exercises_of", lambda lesson: catalogue(JUMP) if lesson == "91" else {}
+    )
 
 
 def test_a_right_answer_is_right_and_is_returned(lesson_91, capsys):
@@ -99,7 +101,9 @@ def test_an_open_exercise_reads_as_the_style_example_says(lesson_91, capsys):
 
     assert check("91.2", stub) is jump
     said = capsys.readouterr().out.strip()
-    assert said == "Exercise 91.2 is still open. The course's own `jump` stands in for now, so you can read on."
+    assert (
+        said == "Exercise 91.2 is still open. The course's own `jump` stands in for now, so you can read on."
+    )
 
 
 def test_an_unknown_number_and_a_second_run_are_a_sentence(lesson_91, capsys):
@@ -200,7 +204,9 @@ def test_each_kind_of_trouble_has_its_own_sentence(function, name, words):
 def test_an_error_names_the_line_of_the_students_code():
     assert "`return x0[99]`" in diagnose(JUMP, raises).says
     space = {}
-    exec(compile("def f(x0, t, eps, alpha_bar):\n    a = 1\n    return x0 + missing", "<cell>", "exec"), space)
+    exec(
+        compile("def f(x0, t, eps, alpha_bar):\n    a = 1\n    return x0 + missing", "<cell>", "exec"), space
+    )
     verdict = diagnose(JUMP, space["f"])
     assert "NameError" in verdict.says and "at line 3" in verdict.says and "typing slip" in verdict.says
 
@@ -354,7 +360,10 @@ def test_a_loop_without_end_is_stopped():
 
     started = time.monotonic()
     verdict = diagnose(exercise, loops)
-    assert "TimeoutError: no answer after 0.3 seconds" in verdict.says and "A loop without an end" in verdict.says
+    assert (
+        "TimeoutError: no answer after 0.3 seconds" in verdict.says
+        and "A loop without an end" in verdict.says
+    )
     assert time.monotonic() - started < 30  # one wait, not one a case, and far from the loop's own end
     assert diagnose(exercise, lambda x: x).passed
 
@@ -380,12 +389,12 @@ class Hostile:
 
 
 def test_hostile_results_and_errors_are_survived():
-    class Rude(Exception):
+    class RudeError(Exception):
         def __str__(self):
             raise ValueError("no words")
 
     def rude(x0, t, eps, alpha_bar):
-        raise Rude
+        raise RudeError
 
     assert "a message that cannot be shown" in diagnose(JUMP, rude).says
     assert diagnose(JUMP, lambda *args: Hostile()).name == "type"
