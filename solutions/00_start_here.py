@@ -1,0 +1,414 @@
+# %% [markdown] tags=["promise"]
+# # 00. Start here
+#
+# <!-- colab -->
+#
+# **What will I be able to do?** In the next minute, handwritten digits grow out of pure noise in front of you. By the
+# end of this lesson you will have looked behind that, asked for a seven, turned a digit into noise with two
+# functions of your own, and walked it back; and you will know how every other lesson of this course works.
+#
+# - **Prerequisites:** some Python, the idea of an array, school mathematics. No PyTorch yet, and no graphics card.
+# - **Time:** 20 minutes of yours, 1 minute of computing on a CPU; 20 minutes and as little computing on a GPU.
+# - **Download:** nothing. The digits come with a package that is installed already.
+#
+# Each grey box below is a *cell*. Click into it and press **Shift + Enter**: it runs, and the next one is chosen.
+# Begin with the one right below.
+
+# %% tags=["setup"]
+# <setup>
+
+# %% [markdown]
+# ## 1. Digits out of noise
+#
+# A diffusion model draws in small steps. It begins at step $t = 1000$ with nothing but noise, and ends at $t = 0$ with
+# a picture. On the way it is asked one question again and again: *what picture do you think is in this noise?*
+#
+# **Before you run anything.** At $t = 1000$ that guess can only be a blur. At which $t$ will it have settled on one of
+# the ten digits, and stay with it? Commit to an answer; this course asks often, because a surprise is remembered.
+
+# %% tags=["prediction"]
+from course_lib.page import predict, show
+
+settled = predict("0.a", "the step t at which the guess settles on one digit", options=[800, 500, 200])
+
+# %% [markdown]
+# The code of this first part need not make sense yet: run it, and look at what comes out. The next cell takes a
+# predictor, gives it 100 pictures of pure noise, and lets it walk from 1000 down to 0 in 50 steps.
+
+# %%
+import torch
+
+from course_lib import data, schedules, viz
+from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.samplers import ddim_step, sample, sample_steps
+
+pictures, labels = data.digits()  # (1797, 1, 8, 8) handwritten digits, and which digit each one is
+schedule = schedules.cosine(T=1000)
+predictor = ExactPredictor(GaussianMixture(pictures, std=0.0, labels=labels), schedule)
+
+noise = torch.randn(100, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+steps = list(sample_steps(ddim_step, predictor, schedule, noise, schedule.steps(50)))
+drawn = steps[-1].x_next
+print(f"{len(drawn)} pictures drawn in {len(steps)} steps")
+
+# %% tags=["picture"]
+shown, rows = steps[::5], {}
+for name, k in {"first": 3, "second": 4}.items():
+    rows[f"{name}: x_t"] = torch.stack([step.x_t[k] for step in shown] + [drawn[k]])
+    rows[f"{name}: guess"] = torch.stack([step.prediction.x0[k] for step in shown] + [drawn[k]])
+figure = viz.picture_rows(rows, columns=[f"t = {step.t}" for step in shown] + ["t = 0"])
+show(figure, "Two drawings from noise at t = 1000 to a clean digit at t = 0. Above, the noise thins out slowly; "
+             "below, the guess begins as the same grey blur for both and sharpens into a digit long before.")
+
+# %% [markdown]
+# **What you saw.** The upper row of each pair is $x_t$, what the model has on its desk. The lower row is its guess of
+# the finished picture, called $x_0$. At $t = 1000$ both guesses are the same blur: the average of all digits, the best
+# answer to a question that says nothing yet. Then the guess leads, and the picture follows.
+#
+# When did the guess settle? Two pictures prove little, so here is the same for all 100 drawings. The cell compares
+# each guess with the training digits and asks: is the nearest one already of the right kind? Is it already the very
+# one that comes out at the end?
+
+# %% tags=["picture"]
+def nearest(x):
+    """Root mean square distance over the 64 pixels to the nearest training digit, and its row."""
+    return (torch.cdist(x.flatten(1), pictures.flatten(1)) / 8).min(dim=1)
+
+
+rows_now = torch.stack([nearest(step.prediction.x0).indices for step in steps])  # (50, 100)
+times = torch.tensor([step.t for step in steps])
+right_kind = (labels[rows_now] == labels[nearest(drawn).indices]).double()
+right_one = (rows_now == nearest(drawn).indices).double()
+figure = viz.curves({"the right digit, such as a 5": (times, right_kind.mean(1)),
+                     "the very picture that is drawn": (times, right_one.mean(1))},
+                    xlabel="step t (1000 is noise, 0 is the picture)", ylabel="share of 100 drawings")
+show(figure, "Two falling curves over t. The guess is the right digit early, on the way from t = 900 to 600; it is the "
+             "very picture that comes out much later, between 700 and 300.")
+
+# %%
+stays = right_kind.flip(0).cumprod(0).sum(0).long()  # for each drawing, how many of the last steps were all right
+since = int(times[len(steps) - stays].median())
+print(f"half of the drawings have settled on their digit at t = {since}")
+settled.compare(since)
+
+# %% [markdown]
+# **What you saw.** The digit is decided early, while $x_t$ still looks like noise to you and me; the strokes come
+# later. That order, first what and then how, holds for large models too, and you will meet it again in lesson 05.
+#
+# ## 2. It knows them by heart
+#
+# Those digits were good, and nothing was trained. You should be suspicious. Here is each of ten drawings beside the
+# nearest of the 1,797 digits that the predictor was given.
+
+# %% tags=["picture"]
+distance, row = nearest(drawn)
+figure = viz.picture_rows({"drawn": drawn[:10], "nearest digit": pictures[row[:10]]},
+                          columns=[f"off by {d:.3f}" for d in distance[:10].tolist()])
+print(f"largest distance of all 100: {distance.max():.4f}, where black to white is 2")
+show(figure, "Ten drawn digits above, and below each the nearest of the digits that the predictor was given. "
+             "The pairs are the same, pixel for pixel.")
+
+# %% [markdown]
+# **What you saw.** Every drawing *is* one of the given digits. This predictor has no network in it. It holds all of
+# them, works out by Bayes' rule how likely each one is to be behind the noise, and answers with their average, weighted
+# by those chances (EDM, eq. 57). No answer has a smaller squared error on these data.
+#
+# That is worth a pause. A network whose training loss could not be any lower would do the same: repeat its
+# training data. What makes diffusion models useful is that a network does *not* get there, and misses in a helpful
+# way. Lesson 04 trains one that draws digits nobody wrote; lesson 14 shows when large models repeat after all.
+#
+# **A popular way out: blur the memory.** Let us give every digit some room, a ball of deviation `std` around it, so
+# that the predictor no longer insists on the exact pixels. What will it draw with a wide `std`?
+
+# %% tags=["prediction"]
+wide = predict("0.b", "what a wide std draws", options=["blurred digits", "grainy digits", "digits of a new hand"])
+
+# %% tags=["picture"]
+rows = {}
+for std in (0.0, 0.1, 0.3, 0.6):
+    softer = ExactPredictor(GaussianMixture(pictures, std=std, labels=labels), schedule)
+    x = sample(ddim_step, softer, schedule, noise, schedule.steps(50))
+    rows[f"std = {std}"] = x[:10]
+    print(f"std = {std}: a drawing is {nearest(x).values.median():.2f} away from its nearest digit")
+figure = viz.picture_rows(rows)
+show(figure, "Four rows of ten drawings, with std 0, 0.1, 0.3 and 0.6. They are the same ten digits in every row, "
+             "with more and more grain over them; none is blurred and none is new.")
+
+# %%
+apart = (torch.cdist(pictures.flatten(1), pictures.flatten(1)) / 8).kthvalue(2, dim=1).values  # 1 is the digit itself
+print(f"for comparison: from one real digit to the nearest other one it is {apart.median():.2f}")
+wide.compare("grainy digits")
+
+# %% [markdown]
+# **What you saw.** The same digits under more and more grain: the predictor now believes that grain belongs to the
+# data. With `std = 0.3` a drawing is farther from every given digit than real digits are from one another, and still
+# it is nothing new. So distance alone proves no invention. Blur is what you saw in the *guesses*, which average over
+# the digits that are still possible; it does not survive the walk.
+#
+# ## 3. Ask for a seven
+#
+# A predictor may be told what to draw. The course calls that `cond`, the condition; here it is a label for each
+# picture. Run the cell, then put another digit in place of 7 and run it again.
+
+# %% tags=["picture"]
+wanted = 7
+cond = torch.full((10,), wanted)
+asked = sample(ddim_step, predictor, schedule, noise[:10], schedule.steps(50), cond)
+kinds = labels[nearest(asked).indices]
+figure = viz.picture_rows({"asked for": asked}, columns=[f"a {kind}" for kind in kinds.tolist()])
+show(figure, f"Ten drawings from ten different noises, all asked to be a {wanted}; the nearest training digits "
+             f"are labelled {sorted(set(kinds.tolist()))}.")
+
+# %% [markdown]
+# You will often read that a diffusion model *uncovers the picture that was hidden in the noise*. That can be tested:
+# take one noise, and ask ten different things of it.
+
+# %% tags=["picture"]
+one_noise = noise[:1].expand(10, 1, 8, 8)
+walk = list(sample_steps(ddim_step, predictor, schedule, one_noise, schedule.steps(50), torch.arange(10)))
+rows = {f"t = {step.t}": step.x_t for step in (walk[0], walk[25], walk[35])}
+figure = viz.picture_rows({**rows, "t = 0": walk[-1].x_next}, columns=[f"cond = {digit}" for digit in range(10)])
+show(figure, "Ten columns that begin with the same noise at t = 1000 and end at t = 0 as the ten digits 0 to 9, "
+             "one for each condition.")
+
+# %% [markdown]
+# **What you saw.** One noise became ten digits. So no picture was hidden in it: the noise is the starting point, and
+# predictor, condition and noise together choose where the walk ends. Lesson 08 asks networks for a seven.
+#
+# ## 4. How an exercise works
+#
+# In each lesson you write the functions that matter. An exercise is a cell with a gap and below it a cell that tries
+# what you wrote. Leave the gap and the lesson still runs: the course's own function stands in, and says so.
+#
+# The first one is small on purpose. The digits were scanned with 17 grey levels, from 0 (paper, shown black) to 16 (ink,
+# shown white). Noise has a mean of 0, so we want pictures around 0 as well: this course keeps all data between -1 and 1.
+
+# %%
+from sklearn.datasets import load_digits
+
+from course_lib.checks import check
+
+grey = torch.as_tensor(load_digits().images, dtype=torch.float32)[:, None]  # (1797, 1, 8, 8)
+print(f"shape {tuple(grey.shape)}, grey levels {grey.min():.0f} to {grey.max():.0f}")
+print(grey[0, 0, :3])  # the upper three lines of the first digit
+
+# %% [markdown]
+# ### Exercise 0.1 - grey levels to [-1, 1] (3 minutes, difficulty 1 of 5)
+#
+# Write `scale_pixels`. It gets a tensor `grey` of any shape with numbers from 0 to 16 and returns a new tensor of the
+# same shape: 0 becomes -1, 16 becomes 1, and the levels between are spread evenly. A tensor takes `+ - * /` with a
+# number like a numpy array. Delete the line that begins with `raise`, and write your own.
+
+# %% tags=["exercise"]
+def scale_pixels(grey):
+    """Map grey levels 0..16 (any shape) evenly to [-1, 1]."""
+    # <solution>
+    return grey / 8 - 1
+    # </solution>
+
+# %% tags=["check"]
+scale_pixels = check("0.1", scale_pixels)
+
+# %% [markdown]
+# If it says *not yet*, unfold the hint; there is a second one inside it. Change your cell, run it, run the check again:
+# as often as you like, nobody counts. What you wrote is used from here on.
+
+# %%
+x0 = scale_pixels(grey)
+print(f"your pictures: from {x0.min():.0f} to {x0.max():.0f}, mean {x0.mean():.2f}, shape {tuple(x0.shape)}")
+
+# %% [markdown]
+# ### Exercise 0.2 - mix a digit with noise (5 minutes, difficulty 1 of 5)
+#
+# Now the other direction: picture to noise. At each step $t$ a schedule holds two numbers from 0 to 1. The first says
+# how much of the picture is left, the second how much noise there is (DDPM, eq. 4, with the roots already taken):
+#
+# $$x_t = \text{signal\_rate}\cdot x_0 + \text{noise\_rate}\cdot \epsilon$$
+#
+# Write `add_noise`. It gets pictures `x0` and noise `eps` of the same shape `(B, *dims)` and the two numbers, and
+# returns $x_t$ of that shape. The noise has been drawn for you: use `eps`, and leave `x0` as it is.
+
+# %% tags=["exercise"]
+def add_noise(x0, eps, signal_rate, noise_rate):
+    """Mix clean data x0 with noise eps (DDPM, eq. 4)."""
+    # <solution>
+    return signal_rate * x0 + noise_rate * eps
+    # </solution>
+
+# %% tags=["check"]
+add_noise = check("0.2", add_noise)
+
+# %% [markdown]
+# **Break it on purpose.** The checks know the mistakes that people make. Here is one: the rates are swapped. Run the
+# cell and unfold the hints. Then try others: leave out `signal_rate`; draw fresh noise with `torch.randn_like(x0)`;
+# write `(1 - noise_rate)` for `signal_rate`; forget the `return`; put a bracket in the wrong place.
+
+# %%
+def my_mistake(x0, eps, signal_rate, noise_rate):
+    return noise_rate * x0 + signal_rate * eps
+
+
+_ = check("0.2", my_mistake)
+
+# %% [markdown]
+# What you put in there does not touch `add_noise`. Now let us use yours: one digit, one noise, all the way from clean
+# to noise, and from each of these stations back again with the predictor.
+#
+# **Before you run it.** Half way, at $t = 500$, how many of 100 digits will come back as the very picture they were?
+
+# %% tags=["prediction"]
+back = predict("0.c", "how many of 100 digits come back from t = 500 as themselves", options=[95, 65, 35, 5])
+
+# %%
+def noised(x0, t, seed=0):
+    """Noise clean pictures up to step t with your function."""
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+    return add_noise(x0, eps, schedule.signal_rate[t], schedule.noise_rate[t])
+
+
+def walk_back(x_t, t):
+    """Walk from step t down to 0, in strides of 20."""
+    return sample(ddim_step, predictor, schedule, x_t, list(range(t, -1, -20)))
+
+
+# %% tags=["picture"]
+stations, digit = range(100, 1001, 100), x0[5:6]
+rows = {"noised to t": torch.cat([noised(digit, t) for t in stations]),
+        "walked back": torch.cat([walk_back(noised(digit, t), t) for t in stations])}
+figure = viz.picture_rows(rows, columns=[f"t = {t}" for t in stations])
+show(figure, "A five, noised more and more from t = 100 to 1000; below each, what the walk back to t = 0 makes of it. "
+             "From little noise the same five returns, from much noise another digit.")
+
+# %%
+from course_lib.profile import budget
+
+n = budget(smoke=100, cpu=200, gpu=200)
+for t in (200, 500, 800, 1000):
+    row = nearest(walk_back(noised(x0[:n], t), t)).indices
+    itself, same_kind = (row == torch.arange(n)).double().mean(), (labels[row] == labels[:n]).double().mean()
+    print(f"t = {t:4d}: {itself:4.0%} come back as themselves, {same_kind:4.0%} as the same digit")
+    if t == 500:
+        came_back = round(100 * float(itself))
+back.compare(came_back)
+
+# %% [markdown]
+# **What you saw.** After a little noise everything returns. Half way, most come back as the same digit, but fewer as
+# the same picture: the strokes were lost before the digit was. From $t = 1000$ only chance is left, one in ten. It is
+# the first curve of this lesson walked in the other direction, and it is a tool: noise a picture part of the way, walk
+# back, and you get a variation of it. Lesson 08 calls it image-to-image (SDEdit).
+#
+# ## 5. When something takes long, or fails
+#
+# Some cells work for a while. They show a bar with the time left, and you may stop them: press the square **stop**
+# button above, or the key `I` twice outside of a cell. A red message `KeyboardInterrupt` appears; that is all
+# right, and nothing is lost that the loop had reached. Try it on this cell, or let it finish.
+
+# %%
+from tqdm.auto import tqdm
+
+n_steps = budget(smoke=100, cpu=1000, gpu=1000)  # T = 1000: every single step
+walk = sample_steps(ddim_step, predictor, schedule, noise, schedule.steps(n_steps))
+for step in tqdm(walk, total=n_steps, desc="steps"):
+    latest = step  # what is kept, whenever you stop
+
+# %%
+same = (nearest(latest.prediction.x0).indices == nearest(drawn).indices).double().mean()
+print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture that 50 steps drew")
+
+# %% [markdown]
+# **What you saw.** Many more steps, almost the same pictures: 50 were enough here. Lesson 05 asks how few will do.
+#
+# How much a cell computes comes from one place, `budget(smoke=..., cpu=..., gpu=...)`. The *profile* chooses: `gpu` where
+# there is a CUDA card, otherwise `cpu`, and `smoke` for automatic tests. The first line of each lesson names the
+# profile in force; set `COURSE_PROFILE` before you start Jupyter to choose another. The same line says where data live:
+# in the folder `data`, or wherever `COURSE_DATA` points.
+#
+# | what happens | what helps |
+# |---|---|
+# | a cell shows `[*]` and does not end | the stop button; if that does not help, menu **Kernel**, **Restart Kernel** |
+# | `NameError: name 'x0' is not defined` | a cell above has not run: menu **Run**, **Run All Above Selected Cell** |
+# | an exercise is stuck after both hints | read on, it stands in; the folder `solutions` has this lesson with every answer |
+# | a package, the disk or the network seems broken | `course doctor` in a terminal: one page, and one thing to do for each trouble |
+# | you changed too much | get the file again from where the course came from; your other lessons stay as they are |
+#
+# ## 6. The way from here
+#
+# Three lessons are ready, this one among them. The others are planned, and named so that you see where it leads.
+#
+# | lesson | the question it answers |
+# |---|---|
+# | **00** | What will I be able to do? *(you are here)* |
+# | [**01** Noise schedules](01_noise_schedules.ipynb) | How is a picture destroyed, step by step? |
+# | [**02** The denoising objective](02_denoising_objective.ipynb) | What is the network asked to learn? |
+# | 03 U-Net *(planned)* | What network can do that on images? |
+# | 04 Train a DDPM *(planned)* | Can I train one myself? |
+# | 05 Samplers *(planned)* | How do I draw with fewer steps? |
+# | 06 GANs *(planned)* | What is the rival, and how does it break? |
+# | 07 On trial *(planned)* | Which of the popular claims are true? |
+# | 08 Guidance *(planned)* | How do I ask for a seven? |
+# | 09 CIFAR-10 *(planned)* | What changes in colour? |
+# | 10 Fewer steps *(planned)* | Can it be done in one to four steps? |
+# | 11 Bigger pictures *(planned)* | How do pictures get large? |
+# | 12 Text to image *(planned)* | How does text get in? |
+# | 13 Other signals *(planned)* | Only pictures? |
+# | 14 Responsible use *(planned)* | What may go wrong outside? |
+# | 15 Stable Diffusion *(planned)* | And the real thing? |
+#
+# A lesson takes 45 to 90 minutes. You need Python with loops and functions, arrays, and the mathematics of school; what
+# is used of PyTorch and of probability is explained where it first appears. Two processor cores are enough for the
+# lessons that are here. If you teach: the same lessons with all answers and outputs lie in the folder `solutions`.
+
+# %% [markdown]
+# ## Summary
+#
+# - A diffusion model walks from noise at $t = T$ to a picture at $t = 0$, asking a **predictor** at each step what
+#   picture it sees in $x_t$. That guess begins as an average of everything and settles long before the noise is gone.
+# - The predictor of this lesson is exact and knows its 1,797 digits by heart. It is the course's answer key; it
+#   invents nothing, and a wide `std` gives it grain, not imagination.
+# - A condition such as a label changes where the walk ends. The picture is not hidden in the noise.
+# - $x_t = \text{signal\_rate}\cdot x_0 + \text{noise\_rate}\cdot\epsilon$ is all there is to adding noise.
+# - **To remember:** predict, run, compare. A wrong answer costs nothing here.
+#
+# ## Quiz
+#
+# **1.** At $t = 1000$ the guess of $x_0$ was the same grey blur for every drawing. Why?
+#
+# <details><summary>A. The predictor was not trained for long enough.</summary>No: it was not trained at all, and no
+# training could improve on it. With no information the average is the best guess.</details>
+# <details><summary>B. Nothing of a picture is in x_t yet, and the average of all digits has the smallest squared
+# error.</summary>Right. As x_t tells more, fewer digits remain possible, and their average sharpens.</details>
+# <details><summary>C. The blur is noise that has not been removed yet.</summary>No: look at the row above it, that is
+# the noise. The blur is smooth, and it is the same for both drawings.</details>
+#
+# **2.** You made a guess about a wide `std`. What did it draw, and why?
+#
+# <details><summary>A. Blurred digits: std mixes neighbouring digits.</summary>No, although it sounds likely. Averages
+# appear in the guesses on the way; at the end the walk comes down in the ball around one digit.</details>
+# <details><summary>B. Digits of a new hand: there is now room between the given ones.</summary>No: the room lies in
+# all 64 directions alike, and nearly all of them lead to grain, hardly any to other handwriting.</details>
+# <details><summary>C. Grainy digits: a given digit plus noise of deviation std.</summary>Right. That is what the
+# predictor was told the data look like.</details>
+#
+# **3.** A friend's network reaches the lowest training loss that is possible. What will it draw?
+#
+# <details><summary>A. The best new pictures that there can be.</summary>No: the smallest loss on given pictures
+# belongs to the exact predictor of those pictures, and that one repeats them.</details>
+# <details><summary>B. Its training pictures.</summary>Right, as in section 2. Useful networks stop short of it; how
+# to notice when they do not is a question of lesson 14.</details>
+# <details><summary>C. Only averages.</summary>No: averages are its guesses at large t. The walk that follows the
+# guesses down to t = 0 ends sharp.</details>
+#
+# ## References
+#
+# - Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models, arXiv:2006.11239, eq. 4 (adding noise).
+# - Song, Meng, Ermon: Denoising Diffusion Implicit Models, arXiv:2010.02502, eq. 12 (the step that `ddim_step` takes).
+# - Karras, Aittala, Aila, Laine: Elucidating the Design Space of Diffusion-Based Generative Models, arXiv:2206.00364,
+#   appendix B.3, eq. 57 (the exact predictor of a finite data set).
+# - Kamb, Ganguli: An analytic theory of creativity in convolutional diffusion models, arXiv:2412.20292 (how networks
+#   miss the exact predictor, and so draw something new).
+# - Meng et al.: SDEdit, arXiv:2108.01073 (noise part of the way, walk back).
+# - Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI repository, 1998, doi:10.24432/C50P49 (the digits).
+#
+# ## Next
+#
+# [Lesson 01](01_noise_schedules.ipynb) asks how a picture is destroyed, step by step, and where the two rates come from.
