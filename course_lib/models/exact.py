@@ -37,7 +37,9 @@ class GaussianMixture:
     ) -> None:
         self.means = data_batch("means", means)
         K = len(means)
-        self.std = torch.as_tensor(std).to(means).expand(K) if _one_or_each(std, K) else _refuse("std", std, K)
+        if not _one_or_each(std, K):
+            _refuse("std", std, K)
+        self.std = torch.as_tensor(std, dtype=means.dtype, device=means.device).expand(K)
         equal = means.new_full((K,), 1 / K)
         self.weights = equal if weights is None else weights
         if not isinstance(self.weights, Tensor) or self.weights.shape != (K,):
