@@ -1,0 +1,131 @@
+"""Denoiser and its loss: what the network is called with, and losses whose value is known beforehand."""
+
+import pytest
+import torch
+
+from course_lib import objectives, schedules
+from course_lib.denoiser import Denoiser, denoising_loss
+from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.types import noise_like
+
+OBJECTIVES = [objectives.eps, objectives.x0, objectives.v, objectives.flow]
+SHAPES = [(4, 2), (4, 1, 28, 28), (4, 4, 8, 8), (4, 1, 16000)]
+f64 = torch.float64
+
+
+def worst(found, expected):
+    return float((found - expected).abs().max())
+
+
+def all_knowing(mixture, schedule, objective):
+    """A network that returns the objective's target for the exact prediction."""
+    predict = ExactPredictor(mixture, schedule)
+
+    def net(x_t, time, cond=None):
+        t = (time * schedule.T).round().long()
+        x0, eps = predict(x_t, t, cond)
+        return objectives.target(objective, x0, eps, *schedule.rates(t, x_t))
+
+    return net
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
+def test_a_denoiser_of_the_exact_targets_is_the_exact_predictor(objective):
+    schedule, generator = schedules.cosine(), torch.Generator().manual_seed(0)
+    mixture = GaussianMixture(torch.randn(3, 2, generator=generator, dtype=f64), 0.3, labels=torch.tensor([0, 1, 1]))
+    denoiser = Denoiser(all_knowing(mixture, schedule, objective), schedule, objective)
+    x_t, t = torch.randn(5, 2, generator=generator, dtype=f64), torch.tensor([1, 20, 500, 900, 999])
+    for cond in (None, torch.tensor([0, 1, 0, 1, 1])):
+        found, expected = denoiser(x_t, t, cond), ExactPredictor(mixture, schedule)(x_t, t, cond)
+        assert worst(found.x0, expected.x0) < 1e-9 and worst(found.eps, expected.eps) < 1e-9
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_network_sees_time_as_a_fraction(shape):
+    seen = []
+
+    def net(x_t, time, *cond):
+        seen.append((time, cond))
+        return torch.zeros_like(x_t)
+
+    denoiser = Denoiser(net, schedules.cosine(200), objectives.v)
+    answer = denoiser(torch.ones(shape), torch.tensor([1, 50, 100, 200]))
+    assert answer.x0.shape == answer.eps.shape == shape
+    denoiser(torch.ones(shape), torch.tensor([100]), "a cat")
+    assert worst(seen[0][0], torch.tensor([0.005, 0.25, 0.5, 1.0])) < 1e-7 and seen[0][1] == ()
+    assert seen[1][0].tolist() == [0.5] * 4 and seen[1][1] == ("a cat",)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_loss_is_algorithm_1(objective, shape):
+    """The same draws in the same order, the formula written out for each row of the batch."""
+    schedule, x0 = schedules.cosine(), torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    denoiser = Denoiser(lambda x_t, time: 0.1 * x_t, schedule, objective)
+    weight = objectives.min_snr(5.0)
+    found = denoising_loss(denoiser, x0, weight=weight, generator=torch.Generator().manual_seed(7))
+    again = torch.Generator().manual_seed(7)
+    t, eps = torch.randint(1, 1001, (4,), generator=again), noise_like(x0, again)
+    expected = 0.0
+    for i in range(4):
+        a, s = float(schedule.signal_rate[t[i]]), float(schedule.noise_rate[t[i]])
+        c, d = {"eps": (0, 1), "x0": (1, 0), "v": (-s, a), "flow": (-1, 1)}[objective.name]
+        error = c * x0[i] + d * eps[i] - 0.1 * (a * x0[i] + s * eps[i])
+        expected += float(weight(schedule, objective, t[i : i + 1])) * float(error.square().mean()) / 4
+    assert abs(float(found) - expected) < 1e-5 * max(1, expected)
+    assert found.ndim == 0
+
+
+def test_loss_of_the_exact_answer_is_what_noise_leaves_unknown():
+    """For one normal of std 1 on a variance-preserving path, Var(eps | x_t) = a^2: the loss is the mean of alpha_bar.
+
+    N = 40,000 draws; bound: five standard errors (an error of eps has variance at most 2 per dimension).
+    """
+    schedule, N = schedules.cosine(), 40_000
+    normal = GaussianMixture(torch.zeros(1, 2), 1.0)
+    denoiser = Denoiser(all_knowing(normal, schedule, objectives.eps), schedule, objectives.eps)
+    x0 = normal.sample(N, torch.Generator().manual_seed(2))
+    loss = float(denoising_loss(denoiser, x0, generator=torch.Generator().manual_seed(3)))
+    assert abs(loss - float(schedule.alpha_bar[1:].mean())) < 5 * (2 / N) ** 0.5
+
+
+def test_no_network_beats_the_exact_answer():
+    schedule, mixture = schedules.cosine(), GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 0.2)
+    x0, net = mixture.sample(4000, torch.Generator().manual_seed(4)), all_knowing(mixture, schedule, objectives.v)
+    losses = []
+    for factor in (1.0, 0.9, 1.1):
+        denoiser = Denoiser(lambda x_t, time, f=factor: f * net(x_t, time), schedule, objectives.v)
+        losses.append(float(denoising_loss(denoiser, x0, generator=torch.Generator().manual_seed(5))))
+    assert losses[0] < losses[1] and losses[0] < losses[2]
+
+
+def test_steps_are_drawn_from_1_to_T_and_never_0():
+    seen, schedule = [], schedules.flow(5)
+
+    def net(x_t, time):
+        seen.append((time * 5).round())
+        return x_t
+
+    generator = torch.Generator().manual_seed(6)
+    denoising_loss(Denoiser(net, schedule, objectives.v), torch.zeros(500, 2), generator=generator)
+    assert sorted(set(seen[0].tolist())) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_loss_passes_gradients_and_the_condition_to_the_network():
+    net, conds = torch.nn.Linear(2, 2), []
+
+    def conditional(x_t, time, cond):
+        conds.append(cond)
+        return net(x_t)
+
+    loss = denoising_loss(Denoiser(conditional, schedules.cosine(), objectives.eps), torch.ones(8, 2), "seven")
+    loss.backward()
+    assert conds == ["seven"] and float(net.weight.grad.abs().sum()) > 0
+
+
+def test_loss_without_a_generator_draws_from_torch():
+    denoiser = Denoiser(lambda x_t, time: x_t, schedules.cosine(), objectives.eps)
+    torch.manual_seed(0)
+    first, second = (float(denoising_loss(denoiser, torch.ones(8, 2))) for _ in range(2))
+    torch.manual_seed(0)
+    assert float(denoising_loss(denoiser, torch.ones(8, 2))) == first != second
