@@ -8,8 +8,13 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples every time, however slow the machine: a red run can be run again.
+settings.register_profile("course", deadline=None, derandomize=True)
+settings.load_profile("course")
 
 matplotlib.use("agg")  # here, and not in the environment: the notebooks' kernels choose their own
 
