@@ -3,16 +3,19 @@
 #
 # <!-- colab -->
 #
-# **What will I be able to do?** In the next minute, handwritten digits grow out of pure noise in front of you. By the
-# end of this lesson you will have looked behind that, asked for a seven, turned a digit into noise with two
-# functions of your own, and walked it back; and you will know how every other lesson of this course works.
+# **What will I be able to do?** In the next minute, handwritten digits grow out of pure noise in front of
+# you. By the end of this lesson you will have looked behind that, asked for a seven, turned a digit into
+# noise with two functions of your own, and walked it back; and you will know how every other lesson of this
+# course works.
 #
-# - **Prerequisites:** some Python, the idea of an array, school mathematics. No PyTorch yet, and no graphics card.
-# - **Time:** 20 minutes of yours, 1 minute of computing on a CPU; 20 minutes and as little computing on a GPU.
+# - **Prerequisites:** some Python, the idea of an array, school mathematics. No PyTorch yet, and no graphics
+#   card.
+# - **Time:** 20 minutes of yours, 1 minute of computing on a CPU; 20 minutes and as little computing on a
+#   GPU.
 # - **Download:** nothing. The digits come with a package that is installed already.
 #
-# Each grey box below is a *cell*. Click into it and press **Shift + Enter**: it runs, and the next one is chosen.
-# Begin with the one right below.
+# Each grey box below is a *cell*. Click into it and press **Shift + Enter**: it runs, and the next one is
+# chosen. Begin with the one right below.
 
 # %% tags=["setup"]
 # <setup>
@@ -20,11 +23,13 @@
 # %% [markdown]
 # ## 1. Digits out of noise
 #
-# A diffusion model draws in small steps. It begins at step $t = 1000$ with nothing but noise, and ends at $t = 0$ with
-# a picture. On the way it is asked one question again and again: *what picture do you think is in this noise?*
+# A diffusion model draws in small steps. It begins at step $t = 1000$ with nothing but noise, and ends at $t
+# = 0$ with a picture. On the way it is asked one question again and again: *what picture do you think is in
+# this noise?*
 #
-# **Before you run anything.** At $t = 1000$ that guess can only be a blur. At which $t$ will it have settled on one of
-# the ten digits, and stay with it? Commit to an answer; this course asks often, because a surprise is remembered.
+# **Before you run anything.** At $t = 1000$ that guess can only be a blur. At which $t$ will it have settled
+# on one of the ten digits, and stay with it? Commit to an answer; this course asks often, because a surprise
+# is remembered.
 
 # %% tags=["prediction"]
 from course_lib.page import predict, show
@@ -32,8 +37,8 @@ from course_lib.page import predict, show
 settled = predict("0.a", "the step t at which the guess settles on one digit", options=[800, 500, 200])
 
 # %% [markdown]
-# The code of this first part need not make sense yet: run it, and look at what comes out. The next cell takes a
-# predictor, gives it 100 pictures of pure noise, and lets it walk from 1000 down to 0 in 50 steps.
+# The code of this first part need not make sense yet: run it, and look at what comes out. The next cell takes
+# a predictor, gives it 100 pictures of pure noise, and lets it walk from 1000 down to 0 in 50 steps.
 
 # %%
 import torch
@@ -61,13 +66,14 @@ show(figure, "Two drawings from noise at t = 1000 to a clean digit at t = 0. Abo
              "below, the guess begins as the same grey blur for both and sharpens into a digit long before.")
 
 # %% [markdown]
-# **What you saw.** The upper row of each pair is $x_t$, what the model has on its desk. The lower row is its guess of
-# the finished picture, called $x_0$. At $t = 1000$ both guesses are the same blur: the average of all digits, the best
-# answer to a question that says nothing yet. Then the guess leads, and the picture follows.
+# **What you saw.** The upper row of each pair is $x_t$, what the model has on its desk. The lower row is its
+# guess of the finished picture, called $x_0$. At $t = 1000$ both guesses are the same blur: the average of
+# all digits, the best answer to a question that says nothing yet. Then the guess leads, and the picture
+# follows. (Pictures of 8 x 8 pixels are easier to read from some way off: lean back.)
 #
-# When did the guess settle? Two pictures prove little, so here is the same for all 100 drawings. The cell compares
-# each guess with the training digits and asks: is the nearest one already of the right kind? Is it already the very
-# one that comes out at the end?
+# When did the guess settle? Two pictures prove little, so here is the same for all 100 drawings. The cell
+# compares each guess with the training digits and asks: is the nearest one already of the right kind? Is it
+# already the very one that comes out at the end?
 
 # %% tags=["picture"]
 def nearest(x):
@@ -81,9 +87,10 @@ right_kind = (labels[rows_now] == labels[nearest(drawn).indices]).double()
 right_one = (rows_now == nearest(drawn).indices).double()
 figure = viz.curves({"the right digit, such as a 5": (times, right_kind.mean(1)),
                      "the very picture that is drawn": (times, right_one.mean(1))},
-                    xlabel="step t (1000 is noise, 0 is the picture)", ylabel="share of 100 drawings")
-show(figure, "Two falling curves over t. The guess is the right digit early, on the way from t = 900 to 600; it is the "
-             "very picture that comes out much later, between 700 and 300.")
+                    xlabel="step t, from noise (1000) to picture (0)", ylabel="share of 100 drawings")
+figure.axes[0].invert_xaxis()
+show(figure, "Two curves that rise on the way from t = 1000 to 0. The guess becomes the right digit early, mostly "
+             "between t = 900 and 600, and the very picture that comes out later, mostly between 700 and 300.")
 
 # %%
 stays = right_kind.flip(0).cumprod(0).sum(0).long()  # for each drawing, how many of the last steps were all right
@@ -92,13 +99,13 @@ print(f"half of the drawings have settled on their digit at t = {since}")
 settled.compare(since)
 
 # %% [markdown]
-# **What you saw.** The digit is decided early, while $x_t$ still looks like noise to you and me; the strokes come
-# later. That order, first what and then how, holds for large models too, and you will meet it again in lesson 05.
+# **What you saw.** Which digit it will be is decided early, while $x_t$ still looks like noise to you and me;
+# the strokes come later. You will meet this order again before the lesson is over.
 #
 # ## 2. It knows them by heart
 #
-# Those digits were good, and nothing was trained. You should be suspicious. Here is each of ten drawings beside the
-# nearest of the 1,797 digits that the predictor was given.
+# Those digits were good, and nothing was trained. You should be suspicious. Here is each of ten drawings
+# beside the nearest of the 1,797 digits that the predictor was given.
 
 # %% tags=["picture"]
 distance, row = nearest(drawn)
@@ -109,16 +116,17 @@ show(figure, "Ten drawn digits above, and below each the nearest of the digits t
              "The pairs are the same, pixel for pixel.")
 
 # %% [markdown]
-# **What you saw.** Every drawing *is* one of the given digits. This predictor has no network in it. It holds all of
-# them, works out by Bayes' rule how likely each one is to be behind the noise, and answers with their average, weighted
-# by those chances (EDM, eq. 57). No answer has a smaller squared error on these data.
+# **What you saw.** Every drawing *is* one of the given digits. This predictor has no network in it. It holds
+# all of them, works out by Bayes' rule how likely each one is to be behind the noise, and answers with their
+# average, weighted by those chances (EDM, eq. 57). No answer has a smaller squared error on these data.
 #
 # That is worth a pause. A network whose training loss could not be any lower would do the same: repeat its
-# training data. What makes diffusion models useful is that a network does *not* get there, and misses in a helpful
-# way. Lesson 04 trains one that draws digits nobody wrote; lesson 14 shows when large models repeat after all.
+# training data. What makes diffusion models useful is that a network does *not* get there, and misses in a
+# helpful way. Lesson 04 trains one that draws digits nobody wrote; lesson 14 shows when large models repeat
+# after all.
 #
-# **A popular way out: blur the memory.** Let us give every digit some room, a ball of deviation `std` around it, so
-# that the predictor no longer insists on the exact pixels. What will it draw with a wide `std`?
+# **A popular way out: blur the memory.** Let us give every digit some room, a ball of deviation `std` around
+# it, so that the predictor no longer insists on the exact pixels. What will it draw with a wide `std`?
 
 # %% tags=["prediction"]
 wide = predict("0.b", "what a wide std draws", options=["blurred digits", "grainy digits", "digits of a new hand"])
@@ -140,15 +148,15 @@ print(f"for comparison: from one real digit to the nearest other one it is {apar
 wide.compare("grainy digits")
 
 # %% [markdown]
-# **What you saw.** The same digits under more and more grain: the predictor now believes that grain belongs to the
-# data. With `std = 0.3` a drawing is farther from every given digit than real digits are from one another, and still
-# it is nothing new. So distance alone proves no invention. Blur is what you saw in the *guesses*, which average over
-# the digits that are still possible; it does not survive the walk.
+# **What you saw.** The same digits under more and more grain: the predictor now believes that grain belongs
+# to the data. With `std = 0.3` a drawing is farther from every given digit than real digits are from one
+# another, and still it is nothing new. So distance alone proves no invention. Blur is what you saw in the
+# *guesses*, which average over the digits that are still possible; it does not survive the walk.
 #
 # ## 3. Ask for a seven
 #
-# A predictor may be told what to draw. The course calls that `cond`, the condition; here it is a label for each
-# picture. Run the cell, then put another digit in place of 7 and run it again.
+# A predictor may be told what to draw. The course calls that `cond`, the condition; here it is a label for
+# each picture. Run the cell, then put another digit in place of 7 and run it again.
 
 # %% tags=["picture"]
 wanted = 7
@@ -160,8 +168,8 @@ show(figure, f"Ten drawings from ten different noises, all asked to be a {wanted
              f"are labelled {sorted(set(kinds.tolist()))}.")
 
 # %% [markdown]
-# You will often read that a diffusion model *uncovers the picture that was hidden in the noise*. That can be tested:
-# take one noise, and ask ten different things of it.
+# You will often read that a diffusion model *uncovers the picture that was hidden in the noise*. That can be
+# tested: take one noise, and ask ten different things of it.
 
 # %% tags=["picture"]
 one_noise = noise[:1].expand(10, 1, 8, 8)
@@ -172,16 +180,19 @@ show(figure, "Ten columns that begin with the same noise at t = 1000 and end at 
              "one for each condition.")
 
 # %% [markdown]
-# **What you saw.** One noise became ten digits. So no picture was hidden in it: the noise is the starting point, and
-# predictor, condition and noise together choose where the walk ends. Lesson 08 asks networks for a seven.
+# **What you saw.** One noise became ten digits. So no picture was hidden in it: the noise is the starting
+# point, and predictor, condition and noise together choose where the walk ends. Lesson 08 asks networks for a
+# seven.
 #
 # ## 4. How an exercise works
 #
-# In each lesson you write the functions that matter. An exercise is a cell with a gap and below it a cell that tries
-# what you wrote. Leave the gap and the lesson still runs: the course's own function stands in, and says so.
+# In each lesson you write the functions that matter. An exercise is a cell with a gap and below it a cell
+# that tries what you wrote. Leave the gap and the lesson still runs: the course's own function stands in, and
+# says so.
 #
-# The first one is small on purpose. The digits were scanned with 17 grey levels, from 0 (paper, shown black) to 16 (ink,
-# shown white). Noise has a mean of 0, so we want pictures around 0 as well: this course keeps all data between -1 and 1.
+# The first one is small on purpose. The digits were scanned with 17 grey levels, from 0 (paper, shown black)
+# to 16 (ink, shown white). Noise has a mean of 0, so we want pictures around 0 as well: this course keeps all
+# data between -1 and 1.
 
 # %%
 from sklearn.datasets import load_digits
@@ -195,9 +206,10 @@ print(grey[0, 0, :3])  # the upper three lines of the first digit
 # %% [markdown]
 # ### Exercise 0.1 - grey levels to [-1, 1] (3 minutes, difficulty 1 of 5)
 #
-# Write `scale_pixels`. It gets a tensor `grey` of any shape with numbers from 0 to 16 and returns a new tensor of the
-# same shape: 0 becomes -1, 16 becomes 1, and the levels between are spread evenly. A tensor takes `+ - * /` with a
-# number like a numpy array. Delete the line that begins with `raise`, and write your own.
+# Write `scale_pixels`. It gets a tensor `grey` of any shape with numbers from 0 to 16 and returns a new
+# tensor of the same shape: 0 becomes -1, 16 becomes 1, and the levels between are spread evenly. A tensor
+# takes `+ - * /` with a number like a numpy array. Delete the line that begins with `raise`, and write your
+# own.
 
 # %% tags=["exercise"]
 def scale_pixels(grey):
@@ -210,8 +222,8 @@ def scale_pixels(grey):
 scale_pixels = check("0.1", scale_pixels)
 
 # %% [markdown]
-# If it says *not yet*, unfold the hint; there is a second one inside it. Change your cell, run it, run the check again:
-# as often as you like, nobody counts. What you wrote is used from here on.
+# If it says *not yet*, unfold the hint; there is a second one inside it. Change your cell, run it, run the
+# check again: as often as you like, nobody counts. What you wrote is used from here on.
 
 # %%
 x0 = scale_pixels(grey)
@@ -220,13 +232,14 @@ print(f"your pictures: from {x0.min():.0f} to {x0.max():.0f}, mean {x0.mean():.2
 # %% [markdown]
 # ### Exercise 0.2 - mix a digit with noise (5 minutes, difficulty 1 of 5)
 #
-# Now the other direction: picture to noise. At each step $t$ a schedule holds two numbers from 0 to 1. The first says
-# how much of the picture is left, the second how much noise there is (DDPM, eq. 4, with the roots already taken):
+# Now the other direction: picture to noise. At each step $t$ a schedule holds two numbers from 0 to 1. The
+# first says how much of the picture is left, the second how much noise there is (DDPM, eq. 4, with the roots
+# already taken):
 #
 # $$x_t = \text{signal\_rate}\cdot x_0 + \text{noise\_rate}\cdot \epsilon$$
 #
-# Write `add_noise`. It gets pictures `x0` and noise `eps` of the same shape `(B, *dims)` and the two numbers, and
-# returns $x_t$ of that shape. The noise has been drawn for you: use `eps`, and leave `x0` as it is.
+# Write `add_noise`. It gets pictures `x0` and noise `eps` of the same shape `(B, *dims)` and the two numbers,
+# and returns $x_t$ of that shape. The noise has been drawn for you: use `eps`, and leave `x0` as it is.
 
 # %% tags=["exercise"]
 def add_noise(x0, eps, signal_rate, noise_rate):
@@ -239,9 +252,10 @@ def add_noise(x0, eps, signal_rate, noise_rate):
 add_noise = check("0.2", add_noise)
 
 # %% [markdown]
-# **Break it on purpose.** The checks know the mistakes that people make. Here is one: the rates are swapped. Run the
-# cell and unfold the hints. Then try others: leave out `signal_rate`; draw fresh noise with `torch.randn_like(x0)`;
-# write `(1 - noise_rate)` for `signal_rate`; forget the `return`; put a bracket in the wrong place.
+# **Break it on purpose.** The checks know the mistakes that people make. Here is one: the rates are swapped.
+# Run the cell and unfold the hints. Then try others: leave out `signal_rate`; draw fresh noise with
+# `torch.randn_like(x0)`; write `(1 - noise_rate)` for `signal_rate`; forget the `return`; put a bracket in
+# the wrong place.
 
 # %%
 def my_mistake(x0, eps, signal_rate, noise_rate):
@@ -251,10 +265,11 @@ def my_mistake(x0, eps, signal_rate, noise_rate):
 _ = check("0.2", my_mistake)
 
 # %% [markdown]
-# What you put in there does not touch `add_noise`. Now let us use yours: one digit, one noise, all the way from clean
-# to noise, and from each of these stations back again with the predictor.
+# What you put in there does not touch `add_noise`. Now let us use yours: one digit, one noise, all the way
+# from clean to noise, and from each of these stations back again with the predictor.
 #
-# **Before you run it.** Half way, at $t = 500$, how many of 100 digits will come back as the very picture they were?
+# **Before you run it.** Half way, at $t = 500$, how many of 100 digits will come back as the very picture
+# they were?
 
 # %% tags=["prediction"]
 back = predict("0.c", "how many of 100 digits come back from t = 500 as themselves", options=[95, 65, 35, 5])
@@ -276,8 +291,8 @@ stations, digit = range(100, 1001, 100), x0[5:6]
 rows = {"noised to t": torch.cat([noised(digit, t) for t in stations]),
         "walked back": torch.cat([walk_back(noised(digit, t), t) for t in stations])}
 figure = viz.picture_rows(rows, columns=[f"t = {t}" for t in stations])
-show(figure, "A five, noised more and more from t = 100 to 1000; below each, what the walk back to t = 0 makes of it. "
-             "From little noise the same five returns, from much noise another digit.")
+show(figure, "A five, noised more and more from t = 100 to 1000, and below each what the walk back makes of it: from "
+             "little noise the same five, from more noise another five, from pure noise something else.")
 
 # %%
 from course_lib.profile import budget
@@ -292,16 +307,16 @@ for t in (200, 500, 800, 1000):
 back.compare(came_back)
 
 # %% [markdown]
-# **What you saw.** After a little noise everything returns. Half way, most come back as the same digit, but fewer as
-# the same picture: the strokes were lost before the digit was. From $t = 1000$ only chance is left, one in ten. It is
-# the first curve of this lesson walked in the other direction, and it is a tool: noise a picture part of the way, walk
-# back, and you get a variation of it. Lesson 08 calls it image-to-image (SDEdit).
+# **What you saw.** After a little noise everything returns. Half way, most come back as the same digit, but
+# few as the same picture: the strokes are lost first, the digit later, which is the order of section 1 in
+# reverse. From $t = 1000$ only chance is left, one in ten. It is a tool, too: noise a picture part of the
+# way, walk back, and you have a variation of it. Lesson 08 calls that image-to-image (SDEdit).
 #
 # ## 5. When something takes long, or fails
 #
-# Some cells work for a while. They show a bar with the time left, and you may stop them: press the square **stop**
-# button above, or the key `I` twice outside of a cell. A red message `KeyboardInterrupt` appears; that is all
-# right, and nothing is lost that the loop had reached. Try it on this cell, or let it finish.
+# Some cells work for a while. They show a bar with the time left, and you may stop them: press the square
+# **stop** button above, or the key `I` twice outside of a cell. A red message `KeyboardInterrupt` appears;
+# that is all right, and nothing is lost that the loop had reached. Try it on this cell, or let it finish.
 
 # %%
 from tqdm.auto import tqdm
@@ -316,24 +331,26 @@ same = (nearest(latest.prediction.x0).indices == nearest(drawn).indices).double(
 print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture that 50 steps drew")
 
 # %% [markdown]
-# **What you saw.** Many more steps, almost the same pictures: 50 were enough here. Lesson 05 asks how few will do.
+# **What you saw.** Many more steps, almost the same pictures: 50 were enough here. Lesson 05 asks how few
+# will do.
 #
-# How much a cell computes comes from one place, `budget(smoke=..., cpu=..., gpu=...)`. The *profile* chooses: `gpu` where
-# there is a CUDA card, otherwise `cpu`, and `smoke` for automatic tests. The first line of each lesson names the
-# profile in force; set `COURSE_PROFILE` before you start Jupyter to choose another. The same line says where data live:
-# in the folder `data`, or wherever `COURSE_DATA` points.
+# How much a cell computes comes from one place, `budget(smoke=..., cpu=..., gpu=...)`. The *profile* chooses:
+# `gpu` where there is a CUDA card, otherwise `cpu`, and `smoke` for automatic tests. The first line of each
+# lesson names the profile in force; set `COURSE_PROFILE` before you start Jupyter to choose another. The same
+# line says where data live: in the folder `data`, or wherever `COURSE_DATA` points.
 #
 # | what happens | what helps |
 # |---|---|
-# | a cell shows `[*]` and does not end | the stop button; if that does not help, menu **Kernel**, **Restart Kernel** |
-# | `NameError: name 'x0' is not defined` | a cell above has not run: menu **Run**, **Run All Above Selected Cell** |
-# | an exercise is stuck after both hints | read on, it stands in; the folder `solutions` has this lesson with every answer |
-# | a package, the disk or the network seems broken | `course doctor` in a terminal: one page, and one thing to do for each trouble |
-# | you changed too much | get the file again from where the course came from; your other lessons stay as they are |
+# | a cell shows `[*]` and does not end | the stop button; or menu **Kernel**, **Restart Kernel** |
+# | `NameError: name 'x0' is not defined` | a cell above has not run: **Run**, **Run All Above Selected Cell** |
+# | an exercise is stuck after both hints | read on; `solutions` has this lesson with every answer |
+# | a package, the disk or the network seems broken | `course doctor` in a terminal: what is wrong, what to do |
+# | you changed too much | get this one file again from where the course came from |
 #
 # ## 6. The way from here
 #
-# Three lessons are ready, this one among them. The others are planned, and named so that you see where it leads.
+# Three lessons are ready, this one among them. The others are planned, and named so that you see where it
+# leads.
 #
 # | lesson | the question it answers |
 # |---|---|
@@ -354,17 +371,19 @@ print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture t
 # | 14 Responsible use *(planned)* | What may go wrong outside? |
 # | 15 Stable Diffusion *(planned)* | And the real thing? |
 #
-# A lesson takes 45 to 90 minutes. You need Python with loops and functions, arrays, and the mathematics of school; what
-# is used of PyTorch and of probability is explained where it first appears. Two processor cores are enough for the
-# lessons that are here. If you teach: the same lessons with all answers and outputs lie in the folder `solutions`.
+# A lesson takes 45 to 90 minutes. You need Python with loops and functions, arrays, and the mathematics of
+# school; what is used of PyTorch and of probability is explained where it first appears. Two processor cores
+# are enough for the lessons that are here. If you teach: the same lessons with all answers and outputs lie in
+# the folder `solutions`.
 
 # %% [markdown]
 # ## Summary
 #
-# - A diffusion model walks from noise at $t = T$ to a picture at $t = 0$, asking a **predictor** at each step what
-#   picture it sees in $x_t$. That guess begins as an average of everything and settles long before the noise is gone.
-# - The predictor of this lesson is exact and knows its 1,797 digits by heart. It is the course's answer key; it
-#   invents nothing, and a wide `std` gives it grain, not imagination.
+# - A diffusion model walks from noise at $t = T$ to a picture at $t = 0$, asking a **predictor** at each step
+#   what picture it sees in $x_t$. That guess begins as an average of everything and settles long before the
+#   noise is gone.
+# - The predictor of this lesson is exact and knows its 1,797 digits by heart. It is the course's answer key;
+#   it invents nothing, and a wide `std` gives it grain, not imagination.
 # - A condition such as a label changes where the walk ends. The picture is not hidden in the noise.
 # - $x_t = \text{signal\_rate}\cdot x_0 + \text{noise\_rate}\cdot\epsilon$ is all there is to adding noise.
 # - **To remember:** predict, run, compare. A wrong answer costs nothing here.
@@ -373,42 +392,48 @@ print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture t
 #
 # **1.** At $t = 1000$ the guess of $x_0$ was the same grey blur for every drawing. Why?
 #
-# <details><summary>A. The predictor was not trained for long enough.</summary>No: it was not trained at all, and no
-# training could improve on it. With no information the average is the best guess.</details>
-# <details><summary>B. Nothing of a picture is in x_t yet, and the average of all digits has the smallest squared
-# error.</summary>Right. As x_t tells more, fewer digits remain possible, and their average sharpens.</details>
-# <details><summary>C. The blur is noise that has not been removed yet.</summary>No: look at the row above it, that is
-# the noise. The blur is smooth, and it is the same for both drawings.</details>
+# <details><summary>A. The predictor was not trained for long enough.</summary>No: it was not trained at all,
+# and no training could improve on it. With no information the average is the best guess.</details>
+# <details><summary>B. Nothing of a picture is in x_t yet, and the average of all digits has the smallest
+# squared error.</summary>Right. As x_t tells more, fewer digits remain possible, and their average
+# sharpens.</details>
+# <details><summary>C. The blur is noise that has not been removed yet.</summary>No: look at the row above it,
+# that is the noise. The blur is smooth, and it is the same for both drawings.</details>
 #
 # **2.** You made a guess about a wide `std`. What did it draw, and why?
 #
-# <details><summary>A. Blurred digits: std mixes neighbouring digits.</summary>No, although it sounds likely. Averages
-# appear in the guesses on the way; at the end the walk comes down in the ball around one digit.</details>
-# <details><summary>B. Digits of a new hand: there is now room between the given ones.</summary>No: the room lies in
-# all 64 directions alike, and nearly all of them lead to grain, hardly any to other handwriting.</details>
-# <details><summary>C. Grainy digits: a given digit plus noise of deviation std.</summary>Right. That is what the
-# predictor was told the data look like.</details>
+# <details><summary>A. Blurred digits: std mixes neighbouring digits.</summary>No, although it sounds likely.
+# Averages appear in the guesses on the way; at the end the walk comes down in the ball around one
+# digit.</details>
+# <details><summary>B. Digits of a new hand: there is now room between the given ones.</summary>No: the room
+# lies in all 64 directions alike, and nearly all of them lead to grain, hardly any to other
+# handwriting.</details>
+# <details><summary>C. Grainy digits: a given digit plus noise of deviation std.</summary>Right. That is what
+# the predictor was told the data look like.</details>
 #
 # **3.** A friend's network reaches the lowest training loss that is possible. What will it draw?
 #
-# <details><summary>A. The best new pictures that there can be.</summary>No: the smallest loss on given pictures
-# belongs to the exact predictor of those pictures, and that one repeats them.</details>
-# <details><summary>B. Its training pictures.</summary>Right, as in section 2. Useful networks stop short of it; how
-# to notice when they do not is a question of lesson 14.</details>
-# <details><summary>C. Only averages.</summary>No: averages are its guesses at large t. The walk that follows the
-# guesses down to t = 0 ends sharp.</details>
+# <details><summary>A. The best new pictures that there can be.</summary>No: the smallest loss on given
+# pictures belongs to the exact predictor of those pictures, and that one repeats them.</details>
+# <details><summary>B. Its training pictures.</summary>Right, as in section 2. Useful networks stop short of
+# it; how to notice when they do not is a question of lesson 14.</details>
+# <details><summary>C. Only averages.</summary>No: averages are its guesses at large t. The walk that follows
+# the guesses down to t = 0 ends sharp.</details>
 #
 # ## References
 #
 # - Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models, arXiv:2006.11239, eq. 4 (adding noise).
-# - Song, Meng, Ermon: Denoising Diffusion Implicit Models, arXiv:2010.02502, eq. 12 (the step that `ddim_step` takes).
-# - Karras, Aittala, Aila, Laine: Elucidating the Design Space of Diffusion-Based Generative Models, arXiv:2206.00364,
-#   appendix B.3, eq. 57 (the exact predictor of a finite data set).
-# - Kamb, Ganguli: An analytic theory of creativity in convolutional diffusion models, arXiv:2412.20292 (how networks
-#   miss the exact predictor, and so draw something new).
+# - Song, Meng, Ermon: Denoising Diffusion Implicit Models, arXiv:2010.02502, eq. 12 (the step that
+#   `ddim_step` takes).
+# - Karras, Aittala, Aila, Laine: Elucidating the Design Space of Diffusion-Based Generative Models,
+#   arXiv:2206.00364, appendix B.3, eq. 57 (the exact predictor of a finite data set).
+# - Kamb, Ganguli: An analytic theory of creativity in convolutional diffusion models, arXiv:2412.20292 (how
+#   networks miss the exact predictor, and so draw something new).
 # - Meng et al.: SDEdit, arXiv:2108.01073 (noise part of the way, walk back).
-# - Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI repository, 1998, doi:10.24432/C50P49 (the digits).
+# - Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI repository, 1998, doi:10.24432/C50P49
+#   (the digits).
 #
 # ## Next
 #
-# [Lesson 01](01_noise_schedules.ipynb) asks how a picture is destroyed, step by step, and where the two rates come from.
+# [Lesson 01](01_noise_schedules.ipynb) asks how a picture is destroyed, step by step, and where the two rates
+# come from.
