@@ -160,9 +160,7 @@ def exercise_source(path, number: str) -> str:
     for exercise in lesson.exercises:
         if exercise.number == number and exercise.cell is not None:
             return without_markers(lesson.cells[exercise.cell].source)
-    raise BuildError(
-        f"{Path(path).name} has no exercise {number}: it has {[e.number for e in lesson.exercises]}"
-    )
+    raise BuildError(f"{Path(path).name} has no exercise {number}: it has {[e.number for e in lesson.exercises]}")
 
 
 def solution_namespace(path) -> dict:
@@ -206,9 +204,7 @@ def repository(root=REPOSITORY_ROOT) -> str:
     table = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     address = table.get("tool", {}).get("course", {}).get("repository", "").rstrip("/")
     if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
-        raise BuildError(
-            f'expected [tool.course] repository like "https://github.com/OWNER/NAME", got {address!r}'
-        )
+        raise BuildError(f'expected [tool.course] repository like "https://github.com/OWNER/NAME", got {address!r}')
     return address
 
 
@@ -331,9 +327,7 @@ def execute(notebook, root=REPOSITORY_ROOT):
 def _failed_cell(notebook):
     """The last cell, counted from 1, that was started."""
     started = [
-        index
-        for index, cell in enumerate(notebook.cells, 1)
-        if cell.get("execution_count") or cell.get("outputs")
+        index for index, cell in enumerate(notebook.cells, 1) if cell.get("execution_count") or cell.get("outputs")
     ]
     return started[-1] if started else 1
 
@@ -401,11 +395,7 @@ def select(names, root=REPOSITORY_ROOT) -> list[Path]:
     chosen = []
     for name in names or []:
         stem = Path(name).stem
-        found = [
-            path
-            for path in known
-            if path.stem == stem or (stem.isdigit() and int(stem) == int(path.stem[:2]))
-        ]
+        found = [path for path in known if path.stem == stem or (stem.isdigit() and int(stem) == int(path.stem[:2]))]
         if not found:
             raise BuildError(
                 f"there is no lesson {name!r}: expected one of {', '.join(p.stem for p in known) or 'none'}"
@@ -450,15 +440,11 @@ def marker_problems(lesson: Lesson) -> list[Problem]:
         for line in cell.source.split("\n"):
             if line.strip() == OPEN:
                 if inside:
-                    found.append(
-                        Problem(lesson.path, index + 1, f"{OPEN} stands inside another one: close the first")
-                    )
+                    found.append(Problem(lesson.path, index + 1, f"{OPEN} stands inside another one: close the first"))
                 inside = True
             elif line.strip() == CLOSE:
                 if not inside:
-                    found.append(
-                        Problem(lesson.path, index + 1, f"{CLOSE} without {OPEN} before it: open it first")
-                    )
+                    found.append(Problem(lesson.path, index + 1, f"{CLOSE} without {OPEN} before it: open it first"))
                 inside, pairs = False, pairs + 1
             elif re.search(r"<\s*/?\s*solution\b", line):
                 found.append(
@@ -472,9 +458,7 @@ def marker_problems(lesson: Lesson) -> list[Problem]:
             found.append(Problem(lesson.path, index + 1, f"{OPEN} is never closed in this cell: add {CLOSE}"))
         if pairs and "exercise" not in tags(cell):
             found.append(
-                Problem(
-                    lesson.path, index + 1, 'solution markers outside of an exercise: tag the cell "exercise"'
-                )
+                Problem(lesson.path, index + 1, 'solution markers outside of an exercise: tag the cell "exercise"')
             )
     return found
 

@@ -99,10 +99,7 @@ def _read(path):
 def _promise(lesson):
     first = lesson.cells[0] if lesson.cells else None
     if first is None or first.cell_type != "markdown" or "promise" not in build.tags(first):
-        yield (
-            0,
-            'the first cell must be markdown with tags=["promise"]: title, prerequisites, minutes, download',
-        )
+        yield 0, 'the first cell must be markdown with tags=["promise"]: title, prerequisites, minutes, download'
         return
     wanted = {
         "a title (# ...)": r"^# \S",
@@ -137,9 +134,7 @@ def _heading_lines(cell):
     if cell.cell_type != "markdown":
         return []
     plain = re.sub(r"^(```|~~~).*?^\1", "", cell.source, flags=re.MULTILINE | re.DOTALL)
-    return [
-        (len(marks), text.strip()) for marks, text in re.findall(r"^(#{1,6})\s+(.*)$", plain, re.MULTILINE)
-    ]
+    return [(len(marks), text.strip()) for marks, text in re.findall(r"^(#{1,6})\s+(.*)$", plain, re.MULTILINE)]
 
 
 def _headings(lesson):
@@ -147,10 +142,7 @@ def _headings(lesson):
     for index, cell in enumerate(lesson.cells):
         for new, text in _heading_lines(cell):
             if new > level + 1:
-                yield (
-                    index,
-                    f"the heading {text!r} jumps from level {level} to {new}: use {'#' * (level + 1)}",
-                )
+                yield index, f"the heading {text!r} jumps from level {level} to {new}: use {'#' * (level + 1)}"
             if new == 1 and index > 0:
                 yield index, f"the heading {text!r} is a second title: use ##"
             level = new
@@ -199,17 +191,13 @@ def _pictures(lesson):
 
 def _picture_cell(tree, tagged):
     """What a cell that makes a figure, or says so by its tag, lacks."""
-    calls = [
-        node for statement in tree.body for node in _run_at_once(statement) if isinstance(node, ast.Call)
-    ]
+    calls = [node for statement in tree.body for node in _run_at_once(statement) if isinstance(node, ast.Call)]
     names = [_called(call) for call in calls]
     draws = any(name.startswith(("plt.", "viz.")) or name.split(".")[-1] == "Figure" for name in names)
     if not (draws or tagged or "show" in names) or (not draws and "explore" in names):
         return
     last = tree.body[-1] if tree.body else None
-    if not (
-        isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and _called(last.value) == "show"
-    ):
+    if not (isinstance(last, ast.Expr) and isinstance(last.value, ast.Call) and _called(last.value) == "show"):
         yield 'a cell that makes a figure must end in show(figure, "what there is to see")'
     for call in (call for call in calls if _called(call) == "show"):
         alt = next((word.value for word in call.keywords if word.arg == "alt"), (call.args[1:2] or [None])[0])
@@ -237,11 +225,7 @@ def _literal_words(node):
     if isinstance(node, ast.Constant):
         return len(str(node.value).split())
     if isinstance(node, ast.JoinedStr):
-        return len(
-            "".join(
-                str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values
-            ).split()
-        )
+        return len("".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values).split())
     return None
 
 
@@ -262,10 +246,7 @@ def _exercises(lesson):
             ):
                 yield (
                     index,
-                    (
-                        f"the heading {text!r} must read "
-                        '"### Exercise 1.2 - title (10 minutes, difficulty 2 of 5)"'
-                    ),
+                    f'the heading {text!r} must read "### Exercise 1.2 - title (10 minutes, difficulty 2 of 5)"',
                 )
         if "exercise" in build.tags(cell) and index not in [e.cell for e in lesson.exercises]:
             yield index, "this exercise has no heading of its own above it: add ### Exercise ..."
@@ -273,10 +254,7 @@ def _exercises(lesson):
             yield index, "a check cell must stand right below its exercise cell"
     for exercise in lesson.exercises:
         if exercise.number in seen:
-            yield (
-                exercise.heading,
-                f"the number {exercise.number} is used twice: number the exercises in order",
-            )
+            yield exercise.heading, f"the number {exercise.number} is used twice: number the exercises in order"
         seen.add(exercise.number)
         if int(exercise.number.split(".")[0]) != int(lesson.number):
             yield (
@@ -284,10 +262,7 @@ def _exercises(lesson):
                 f"exercise {exercise.number} stands in lesson {lesson.number}: use {int(lesson.number)}.k",
             )
         if exercise.cell is None:
-            yield (
-                exercise.heading,
-                f'exercise {exercise.number} has no code cell: add one with tags=["exercise"]',
-            )
+            yield exercise.heading, f'exercise {exercise.number} has no code cell: add one with tags=["exercise"]'
         else:
             yield from _exercise_cell(cells, exercise)
 
@@ -296,27 +271,18 @@ def _exercise_cell(cells, exercise):
     source, index = cells[exercise.cell].source, exercise.cell
     opened = [line for line in source.split("\n") if line.strip() == build.OPEN]
     if not any(line.strip() and not line.strip().startswith("#") for line in build.solution_lines(source)):
-        yield (
-            index,
-            f"exercise {exercise.number} has no solution: put it between {build.OPEN} and {build.CLOSE}",
-        )
+        yield index, f"exercise {exercise.number} has no solution: put it between {build.OPEN} and {build.CLOSE}"
     if any(line == build.OPEN for line in opened):
         yield index, "a solution must stand inside a function, indented, so that its stub can raise there"
     elif _tree(source) is None or _tree(build.with_stub(source, exercise.number)) is None:
         yield index, "the cell is not valid Python with its solution or with its stub: run both"
     check = cells[index + 1] if index + 1 < len(cells) else None
-    line = (
-        CHECK_LINE.fullmatch(check.source.strip())
-        if check is not None and "check" in build.tags(check)
-        else None
-    )
+    line = CHECK_LINE.fullmatch(check.source.strip()) if check is not None and "check" in build.tags(check) else None
     if line is None or line[1] != line[3] or line[2] != exercise.number:
         yield (
             index,
-            (
-                f'exercise {exercise.number} needs a check cell right below: tags=["check"] and '
-                f'name = check("{exercise.number}", name)'
-            ),
+            f'exercise {exercise.number} needs a check cell right below: tags=["check"] and '
+            f'name = check("{exercise.number}", name)',
         )
 
 
@@ -328,10 +294,7 @@ def _catalogue(lesson):
     for number in sorted(here.keys() - known.keys()):
         yield here[number].heading, f"no check knows exercise {number}: add it to {module}"
     for number in sorted(known.keys() - here.keys()):
-        yield (
-            -1,
-            f"{module} checks exercise {number}, which this lesson lacks: add it or take the check away",
-        )
+        yield -1, f"{module} checks exercise {number}, which this lesson lacks: add it or take the check away"
 
 
 def _prose(lesson):
@@ -365,21 +328,14 @@ def _ending(lesson):
         elif start is not None:
             yield index, "no code may follow the summary: move it up"
     last = len(lesson.cells) - 1
-    parts = dict(
-        re.findall(r"^## (Summary|Quiz|References)[ \t]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    )
+    parts = dict(re.findall(r"^## (Summary|Quiz|References)[ \t]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     if list(parts) != ["Summary", "Quiz", "References"] or not all(part.strip() for part in parts.values()):
-        yield (
-            last,
-            "the lesson must end in ## Summary, ## Quiz and ## References, in this order, none empty",
-        )
+        yield last, "the lesson must end in ## Summary, ## Quiz and ## References, in this order, none empty"
         return
     yield from ((start, says) for says in _quiz(parts["Quiz"]))
     if not re.search(r"https?://|arXiv", parts["References"]):
         yield last, "the references name no source: give a link or an arXiv number, with equation numbers"
-    if not re.search(r"(?i)\bnext\b", parts["References"]) and not re.search(
-        r"(?im)^## .*next|\*\*next", text
-    ):
+    if not re.search(r"(?i)\bnext\b", parts["References"]) and not re.search(r"(?im)^## .*next|\*\*next", text):
         yield last, "the lesson does not name the next one: end with **Next:** ..."
 
 
@@ -404,9 +360,7 @@ def _not_stale(wanted, lesson):
     def rule(notebook):
         have, want = ([parts(cell) for cell in book["cells"]] for book in (notebook, wanted))
         if have != want:
-            place = next(
-                (i for i, pair in enumerate(zip(have, want, strict=False)) if pair[0] != pair[1]), -1
-            )
+            place = next((i for i, pair in enumerate(zip(have, want, strict=False)) if pair[0] != pair[1]), -1)
             yield place, f"stale: differs from {lesson.path.name}; run `course build {lesson.number}`"
 
     return rule
@@ -418,16 +372,10 @@ def _accepted(notebook):
     if "widgets" in metadata and not all("state" in value for value in metadata["widgets"].values()):
         yield -1, "metadata.widgets has no state, and code hosts refuse to show that: build it again"
     elif metadata != build.METADATA:
-        yield (
-            -1,
-            f"metadata should be only {', '.join(build.METADATA)}, not {sorted(metadata)}: build it again",
-        )
+        yield -1, f"metadata should be only {', '.join(build.METADATA)}, not {sorted(metadata)}: build it again"
     for index, cell in enumerate(notebook["cells"]):
         if set(cell["metadata"]) - {"tags"}:
-            yield (
-                index,
-                f"cell metadata should be only tags, and it is {sorted(cell['metadata'])}: build it again",
-            )
+            yield index, f"cell metadata should be only tags, and it is {sorted(cell['metadata'])}: build it again"
 
 
 def _no_outputs(notebook):
@@ -466,10 +414,7 @@ def _fit_to_show(notebook):
             for text in [*texts, output.get("text", "")]:
                 text = re.sub(r"data:[\w/+.;-]+,[\w+/=]+", "", text)
                 if match := MACHINE.search(text):
-                    yield (
-                        index,
-                        f"the output shows {match[0]!r}, which is this machine's own: do not print it",
-                    )
+                    yield index, f"the output shows {match[0]!r}, which is this machine's own: do not print it"
                     break
             page = data.get("text/html", "")
             for mime in (mime for mime in data if mime.startswith("image/")):
@@ -498,9 +443,7 @@ def _no_leaks(lesson):
 def _substance(line):
     """What a line of a solution gives away: its right-hand side; None for comments and bare control lines."""
     line = re.sub(r"\s+#.*$", "", line).strip()
-    if re.match(
-        r"#|(for|while|if|elif|else|with|def|class|try|except|import|from|pass|break|continue)\b|[\"']", line
-    ):
+    if re.match(r"#|(for|while|if|elif|else|with|def|class|try|except|import|from|pass|break|continue)\b|[\"']", line):
         return None
     right = re.sub(r"^(return\b|[\w.,\[\]\s:]+[-+*/@]?=(?!=))\s*", "", line)
     return right if len(re.findall(r"\w+|[^\w\s]", right)) >= SUBSTANCE else None

@@ -49,13 +49,9 @@ def show(figure, alt: str) -> None:
     from matplotlib.figure import Figure
 
     if not isinstance(figure, Figure):
-        raise TypeError(
-            f"expected a matplotlib Figure, got {type(figure).__name__}: pass what a viz function returned"
-        )
+        raise TypeError(f"expected a matplotlib Figure, got {type(figure).__name__}: pass what a viz function returned")
     if not isinstance(alt, str) or not alt.strip():
-        raise ValueError(
-            "expected alt text, got nothing: say in a sentence what there is to see in the picture"
-        )
+        raise ValueError("expected alt text, got nothing: say in a sentence what there is to see in the picture")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None})
     if "matplotlib.pyplot" in sys.modules:
@@ -90,15 +86,11 @@ class Guess:
         Your guess was 5, and 4.99 came out: you saw it coming.
         """
         if self.value is None:
-            return Sentence(
-                f"You made no guess this time; {outcome} came out. A guess first makes it stick better."
-            )
+            return Sentence(f"You made no guess this time; {outcome} came out. A guess first makes it stick better.")
         if self.value == _nearest(self.options, outcome):
             came = "that is what" if self.value == outcome else f"{outcome}"
             return Sentence(f"Your guess was {self.value}, and {came} came out: you saw it coming.")
-        return Sentence(
-            f"Your guess was {self.value}, and {outcome} came out: a surprise, and so worth remembering."
-        )
+        return Sentence(f"Your guess was {self.value}, and {outcome} came out: a surprise, and so worth remembering.")
 
     def __repr__(self):
         chosen = "not answered yet" if self.value is None else f"your guess: {self.value}"
@@ -107,9 +99,7 @@ class Guess:
 
 def _nearest(options, outcome):
     """The option that an outcome stands for: the same one, or of numbers the nearest."""
-    plain = [
-        option for option in options if isinstance(option, numbers.Real) and not isinstance(option, bool)
-    ]
+    plain = [option for option in options if isinstance(option, numbers.Real) and not isinstance(option, bool)]
     if isinstance(outcome, numbers.Real) and not isinstance(outcome, bool) and len(plain) == len(options):
         return min(options, key=lambda option: abs(option - outcome))
     return outcome

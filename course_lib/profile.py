@@ -25,9 +25,7 @@ def profile() -> str:
 
         return "gpu" if torch.cuda.is_available() else "cpu"
     if word not in PROFILES:
-        raise ValueError(
-            f"expected COURSE_PROFILE to be smoke, cpu, gpu or auto, got {word!r}: set one of the four"
-        )
+        raise ValueError(f"expected COURSE_PROFILE to be smoke, cpu, gpu or auto, got {word!r}: set one of the four")
     return word
 
 

@@ -135,9 +135,7 @@ def test_building_twice_gives_the_same_bytes(root):
 def test_exercise_source_and_namespaces(root):
     text = build.exercise_source(source(root), "90.1")
     assert (
-        text.startswith("def deviation(")
-        and "return (first**2 + second**2).sqrt()" in text
-        and "solution>" not in text
+        text.startswith("def deviation(") and "return (first**2 + second**2).sqrt()" in text and "solution>" not in text
     )
     with pytest.raises(BuildError, match=r"has no exercise 90\.2"):
         build.exercise_source(source(root), "90.2")
@@ -329,9 +327,7 @@ def test_each_broken_source_is_found_and_said(root, old, new, words):
     found = [problem for problem in problems if words in problem.says]
     assert len(found) == 1, problems
     assert found[0].path == source(root) and str(found[0]).startswith(source(root).as_posix())
-    assert [str(problem) for problem in found] == [
-        str(p) for p in build.check_lessons(root) if words in p.says
-    ]
+    assert [str(problem) for problem in found] == [str(p) for p in build.check_lessons(root) if words in p.says]
 
 
 def test_a_number_used_twice(root):
@@ -395,9 +391,7 @@ def test_a_stale_edition(root, which):
     before = build.check_lessons(root)
     edit(which(root), lambda book: book["cells"][2]["source"].append("\nx = 1"))
     (problem,) = build.check_lessons(root)
-    assert before == [] and problem == Problem(
-        which(root), 3, "stale: differs from 90_good.py; run `course build 90`"
-    )
+    assert before == [] and problem == Problem(which(root), 3, "stale: differs from 90_good.py; run `course build 90`")
 
 
 def test_a_changed_source_makes_both_editions_stale(root):
@@ -478,9 +472,7 @@ def test_a_leaked_solution_line_anywhere_in_the_student_lesson(root, where):
 
 
 def test_a_leak_in_the_source_is_found_before_the_lesson_exists(root):
-    lesson = rewrite(
-        root, "# **What you saw.** The line rises.", "# Try `return (first**2 + second**2).sqrt()`."
-    )
+    lesson = rewrite(root, "# **What you saw.** The line rises.", "# Try `return (first**2 + second**2).sqrt()`.")
     student(root).unlink()
     has(student(root), "the solution of exercise 90.1 stands here", lint.edition_problems(lesson))
 
@@ -587,9 +579,7 @@ def test_a_solution_that_fails_its_own_check(root):
 
 
 def snapshot(root):
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def refuse(error):
@@ -616,9 +606,7 @@ def refuse(error):
     ],
 )
 @pytest.mark.parametrize("where", ["replace", "fsync", "open"])
-def test_an_interrupted_build_leaves_the_old_files_whole(
-    root, monkeypatch, capsys, error, code, words, where
-):
+def test_an_interrupted_build_leaves_the_old_files_whole(root, monkeypatch, capsys, error, code, words, where):
     rewrite(root, "Variances add.\n#\n# ## Quiz", "Variances add up.\n#\n# ## Quiz")
     before = snapshot(root)
     monkeypatch.setattr(build, "REPOSITORY_ROOT", root)
@@ -633,7 +621,6 @@ def test_an_interrupted_build_leaves_the_old_files_whole(
 
 def test_a_real_read_only_folder(root, monkeypatch, capsys):
     if os.name == "nt" or os.geteuid() == 0:
-        (root / "lessons.old").mkdir()
         shutil.rmtree(root / "lessons")
         (root / "lessons").write_text("a file stands where the folder should be", encoding="utf-8")
     else:
@@ -659,9 +646,7 @@ def test_a_solution_that_stops_writes_nothing_and_says_where(root, monkeypatch, 
     monkeypatch.setattr(build, "REPOSITORY_ROOT", root)
     assert build.main(["90"], check=False) == 1
     said = capsys.readouterr().out
-    assert (
-        "Not built: 90_good.py: cell 10 stopped with ValueError: no such luck; nothing was written." in said
-    )
+    assert "Not built: 90_good.py: cell 10 stopped with ValueError: no such luck; nothing was written." in said
     assert snapshot(root) == before
 
 
@@ -708,9 +693,7 @@ def test_outputs_of_live_widgets_are_kept_only_where_something_else_shows_them()
 def test_a_notebook_that_is_not_valid_is_not_written():
     with pytest.raises(BuildError, match="the notebook is not valid"):
         build.as_text(
-            nbformat.from_dict(
-                {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"id": "a", "x": 1}]}
-            )
+            nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"id": "a", "x": 1}]})
         )
 
 
@@ -757,10 +740,7 @@ def test_with_a_public_address_the_badge_and_the_set_up_use_it(root):
         (build.solution_edition(lesson), "solutions"),
     ):
         target = f"colab.research.google.com/github/someone/course/blob/main/{folder}/90_good.ipynb"
-        assert (
-            target in notebook.cells[0].source
-            and "[![Open this lesson in Colab](" in notebook.cells[0].source
-        )
+        assert target in notebook.cells[0].source and "[![Open this lesson in Colab](" in notebook.cells[0].source
         assert ADDRESS in notebook.cells[1].source and "--no-deps" in notebook.cells[1].source
 
 
@@ -797,9 +777,7 @@ def test_the_set_up_cell_is_short_and_never_touches_torch_or_numpy(address):
 
 
 @pytest.mark.parametrize("address", ["", ADDRESS])
-def test_the_set_up_cell_finds_a_checkout_from_lessons_and_from_its_root(
-    bare, tmp_path, monkeypatch, address
-):
+def test_the_set_up_cell_finds_a_checkout_from_lessons_and_from_its_root(bare, tmp_path, monkeypatch, address):
     (tmp_path / "course_lib").mkdir()
     for folder in ("lessons", "."):
         monkeypatch.chdir(tmp_path / folder)
@@ -826,9 +804,7 @@ def test_the_set_up_cell_leaves_an_installed_course_alone(monkeypatch, tmp_path,
     assert started == ["01", "01"] and sys.path == path
 
 
-def test_on_colab_the_course_is_cloned_once_and_only_missing_packages_are_installed(
-    bare, tmp_path, monkeypatch
-):
+def test_on_colab_the_course_is_cloned_once_and_only_missing_packages_are_installed(bare, tmp_path, monkeypatch):
     clone, calls = tmp_path / "content" / "course", []
     find = sys.modules["importlib.util"].find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "psutil" else find(name))

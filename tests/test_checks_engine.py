@@ -73,9 +73,7 @@ JUMP = Exercise(
 @pytest.fixture
 def lesson_91(monkeypatch):
     """Make exercise 91.2 known to `check`."""
-    monkeypatch.setattr(
-        course_lib.checks, "exercises_of", lambda lesson: catalogue(JUMP) if lesson == "91" else {}
-    )
+    monkeypatch.setattr(course_lib.checks, "exercises_of", lambda lesson: catalogue(JUMP) if lesson == "91" else {})
 
 
 def test_a_right_answer_is_right_and_is_returned(lesson_91, capsys):
@@ -101,9 +99,7 @@ def test_an_open_exercise_reads_as_the_style_example_says(lesson_91, capsys):
 
     assert check("91.2", stub) is jump
     said = capsys.readouterr().out.strip()
-    assert (
-        said == "Exercise 91.2 is still open. The course's own `jump` stands in for now, so you can read on."
-    )
+    assert said == "Exercise 91.2 is still open. The course's own `jump` stands in for now, so you can read on."
 
 
 def test_an_unknown_number_and_a_second_run_are_a_sentence(lesson_91, capsys):
@@ -204,9 +200,7 @@ def test_each_kind_of_trouble_has_its_own_sentence(function, name, words):
 def test_an_error_names_the_line_of_the_students_code():
     assert "`return x0[99]`" in diagnose(JUMP, raises).says
     space = {}
-    exec(
-        compile("def f(x0, t, eps, alpha_bar):\n    a = 1\n    return x0 + missing", "<cell>", "exec"), space
-    )
+    exec(compile("def f(x0, t, eps, alpha_bar):\n    a = 1\n    return x0 + missing", "<cell>", "exec"), space)
     verdict = diagnose(JUMP, space["f"])
     assert "NameError" in verdict.says and "at line 3" in verdict.says and "typing slip" in verdict.says
 
@@ -305,9 +299,7 @@ def test_a_class_is_tried_through_use():
         def forward(self, x):
             return self.layer(x)
 
-    exercise = Exercise(
-        "91.6", "Net", Net, [Case("four rows", torch.ones(4, 2))], use=lambda made, x: made(2)(x).shape
-    )
+    exercise = Exercise("91.6", "Net", Net, [Case("four rows", torch.ones(4, 2))], use=lambda made, x: made(2)(x).shape)
 
     class Mine(torch.nn.Module):
         def __init__(self, size):
@@ -360,10 +352,7 @@ def test_a_loop_without_end_is_stopped():
 
     started = time.monotonic()
     verdict = diagnose(exercise, loops)
-    assert (
-        "TimeoutError: no answer after 0.3 seconds" in verdict.says
-        and "A loop without an end" in verdict.says
-    )
+    assert "TimeoutError: no answer after 0.3 seconds" in verdict.says and "A loop without an end" in verdict.says
     assert time.monotonic() - started < 30  # one wait, not one a case, and far from the loop's own end
     assert diagnose(exercise, lambda x: x).passed
 

@@ -51,9 +51,7 @@ def test_show_puts_the_alt_text_in_every_form_of_one_bundle(shown):
     assert data["text/plain"] == metadata["image/png"]["alt"] == alt
     assert re.search(r'alt="([^"]*)"', data["text/html"])[1] == html.escape(alt)
     assert "<two>" not in data["text/html"] and data["text/html"].startswith("<figure><img ")
-    assert (
-        base64.b64decode(data["image/png"]).startswith(b"\x89PNG") and data["image/png"] in data["text/html"]
-    )
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG") and data["image/png"] in data["text/html"]
     assert repr(shown[0]) == f"[picture: {alt}]"
 
 
@@ -86,9 +84,7 @@ def test_predict_is_unanswered_until_somebody_chooses(shown):
     assert guess.compare(5).startswith("You made no guess this time; 5 came out.")
     _radio(shown[0]).value = 1
     assert guess.value == 5
-    assert "Kept: 5." in [
-        child.value for child in shown[0].box.children if isinstance(child, ipywidgets.Label)
-    ]
+    assert "Kept: 5." in [child.value for child in shown[0].box.children if isinstance(child, ipywidgets.Label)]
 
 
 def test_running_the_cell_again_keeps_the_choice_until_the_question_changes(shown):

@@ -38,9 +38,7 @@ def difference(expected, got, atol: float, rtol: float, where: str = "your resul
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping) or set(got) != set(expected):
             keys = ", ".join(map(repr, expected))
-            return Difference(
-                "type", f"{where} should be a dict with the keys {keys}, and it is {quoted(got)}."
-            )
+            return Difference("type", f"{where} should be a dict with the keys {keys}, and it is {quoted(got)}.")
         pairs = [(f"{where}[{key!r}]", expected[key], got[key]) for key in expected]
     elif isinstance(expected, tuple | list):
         fields = getattr(expected, "_fields", None)
@@ -52,9 +50,7 @@ def difference(expected, got, atol: float, rtol: float, where: str = "your resul
         pairs = [(f"{label} of {where}", e, g) for label, e, g in zip(labels, expected, got, strict=True)]
     else:
         same = expected is got or (type(expected) is type(got) and bool(expected == got))
-        return (
-            None if same else Difference("value", f"{where} should be {quoted(expected)}, not {quoted(got)}.")
-        )
+        return None if same else Difference("value", f"{where} should be {quoted(expected)}, not {quoted(got)}.")
     return next((found for label, e, g in pairs if (found := difference(e, g, atol, rtol, label))), None)
 
 
@@ -85,13 +81,9 @@ def _values(expected, got, atol, rtol, where):
     """Compare two tensors or arrays of one shape as float64 numbers."""
     e, g = _float64(expected), _float64(got)
     if g.isnan().any() and not e.isnan().any():
-        return Difference(
-            "nan", f"{where} holds NaN (not a number): look for 0 / 0 or the root of a negative number."
-        )
+        return Difference("nan", f"{where} holds NaN (not a number): look for 0 / 0 or the root of a negative number.")
     if g.isinf().any() and not e.isinf().any():
-        return Difference(
-            "inf", f"{where} holds infinity: look for a division by zero or the logarithm of zero."
-        )
+        return Difference("inf", f"{where} holds infinity: look for a division by zero or the logarithm of zero.")
     agree = (e == g) | (e.isnan() & g.isnan())
     gap = torch.where(agree, 0.0, (e - g).abs()).nan_to_num(nan=math.inf)
     if bool((agree | (gap <= atol + rtol * e.abs())).all()):
@@ -99,9 +91,7 @@ def _values(expected, got, atol, rtol, where):
     worst = int(gap.argmax())
     place = f"at {[int(i) for i in np.unravel_index(worst, e.shape)]} " if e.ndim else ""
     far, mine, theirs = (f"{float(x.flatten()[worst]):.4g}" for x in (gap, g, e))
-    return Difference(
-        "numbers", f"{where} is off by up to {far}: {place}you have {mine}, where {theirs} was expected."
-    )
+    return Difference("numbers", f"{where} is off by up to {far}: {place}you have {mine}, where {theirs} was expected.")
 
 
 def _float64(array):

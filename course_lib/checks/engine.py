@@ -80,9 +80,7 @@ class Mistake:
 
     def __post_init__(self):
         if len(self.hints) != 2 or not all(isinstance(hint, str) and hint.strip() for hint in self.hints):
-            raise ValueError(
-                f"mistake {self.name!r}: expected two hints, each a sentence, got {self.hints!r}"
-            )
+            raise ValueError(f"mistake {self.name!r}: expected two hints, each a sentence, got {self.hints!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +218,7 @@ def _sentence(says, report):
         return says
     try:
         return says(report)
-    except (
-        Exception
-    ):  # the measurement does not fit what the student returned: leave it to the general sentence
+    except Exception:  # the measurement does not fit what the student returned: leave it to the general sentence
         return None
 
 
@@ -248,9 +244,7 @@ def _unlike(exercise, expected, got):
             if found:
                 return found
     except Exception:  # a student's own class may refuse to be compared
-        return Difference(
-            "type", f"your result is {kind(got.value)}, which cannot be compared with the expected one."
-        )
+        return Difference("type", f"your result is {kind(got.value)}, which cannot be compared with the expected one.")
     return None
 
 
@@ -315,9 +309,7 @@ class _TimeLimit:
         if self.timer:
             self.timer.cancel()
             self.timer.join()
-            if (
-                self.over and kind_of_error is not KeyboardInterrupt
-            ):  # finished in the last moment: let it arrive here
+            if self.over and kind_of_error is not KeyboardInterrupt:  # finished in the last moment: let it arrive here
                 with suppress(KeyboardInterrupt):
                     time.sleep(1)
 
