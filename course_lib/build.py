@@ -296,7 +296,6 @@ def _with_badge(source, file, address):
 def execute(notebook, root=REPOSITORY_ROOT):
     """Run a solution notebook with the repository's own course_lib, tidy its outputs; or BuildError."""
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     environment = {**os.environ, "TQDM_DISABLE": "1"}
     environment.setdefault("COURSE_PROFILE", "cpu")
@@ -311,11 +310,10 @@ def execute(notebook, root=REPOSITORY_ROOT):
     )
     try:
         client.execute(env=environment)
-    except CellExecutionError as error:
-        message = f"{error.ename}: {textwrap.shorten(str(error.evalue), 300)}"
-        raise BuildError(f"cell {_failed_cell(notebook)} stopped with {message}") from error
-    except (CellTimeoutError, DeadKernelError) as error:
-        raise BuildError(f"cell {_failed_cell(notebook)} did not finish: {type(error).__name__}") from error
+    except Exception as error:
+        if getattr(client, "_async_cleanup_kernel_future", None):  # nbclient closed the kernel: the reader's interrupt
+            raise KeyboardInterrupt from error
+        raise BuildError(_why(error, notebook)) from error
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(_tidied, cell.outputs) if output is not None]
@@ -324,12 +322,15 @@ def execute(notebook, root=REPOSITORY_ROOT):
     return notebook
 
 
-def _failed_cell(notebook):
-    """The last cell, counted from 1, that was started."""
-    started = [
-        index for index, cell in enumerate(notebook.cells, 1) if cell.get("execution_count") or cell.get("outputs")
-    ]
-    return started[-1] if started else 1
+def _why(error, notebook):
+    """Which cell stopped, and with what; the cell is the last one, counted from 1, that was started."""
+    from nbclient.exceptions import CellExecutionError
+
+    code = [cell.get("execution_count") or cell.get("outputs") for cell in notebook.cells]
+    cell = max((index for index, started in enumerate(code, 1) if started), default=1)
+    if isinstance(error, CellExecutionError):
+        return f"cell {cell} stopped with {error.ename}: {textwrap.shorten(str(error.evalue), 300)}"
+    return f"cell {cell} did not finish: {type(error).__name__}: {textwrap.shorten(str(error), 200)}"
 
 
 def _tidied(output):

@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -655,6 +657,31 @@ def test_a_cell_without_end_is_given_up(root, monkeypatch):
     rewrite(root, "print(guess.compare(measured))", "while True:\n    pass")
     with pytest.raises(BuildError, match="did not finish: CellTimeoutError"):
         build.build(root=root)
+
+
+def test_a_kernel_that_is_not_there_is_one_sentence(root, monkeypatch):
+    monkeypatch.setattr("nbclient.NotebookClient.create_kernel_manager", refuse(RuntimeError("no such kernel")))
+    with pytest.raises(BuildError, match="did not finish: RuntimeError: no such kernel; nothing was written"):
+        build.build(root=root)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_an_interrupt_while_a_lesson_runs_writes_nothing(root):
+    wait = "import pathlib, time\npathlib.Path('../started').touch()\ntime.sleep(300)"
+    rewrite(root, "print(guess.compare(measured))", wait)
+    before = snapshot(root)
+    code = "import pathlib, sys; from course_lib import build; "
+    code += "build.REPOSITORY_ROOT = pathlib.Path(sys.argv[1]); sys.exit(build.main([], check=False))"
+    command = [sys.executable, "-c", code, str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        while not (root / "started").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[0]
+    assert said == "Interrupted: the old files are whole. Run the same command again.\n"
+    assert process.returncode == 130
+    (root / "started").unlink()
+    assert snapshot(root) == before
 
 
 def test_markers_that_do_not_match_stop_the_build(root):
