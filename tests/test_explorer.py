@@ -155,7 +155,9 @@ def test_the_bundle_is_a_picture_with_words_where_no_widget_runs():
     assert data["text/plain"] == f"[picture with sliders: chosen: {hostile}]"
     assert Reader(shown._caption.value).tags == ["p"]
     view = data.get("application/vnd.jupyter.widget-view+json")
-    assert (view is None) == (shown.box.model_id is None) and (view is None or view["model_id"] == shown.box.model_id)
+    assert (view is None) == (shown.box.model_id is None) and (
+        view is None or view["model_id"] == shown.box.model_id
+    )
 
 
 def test_figures_do_not_pile_up():
@@ -202,8 +204,12 @@ def test_bad_draw_and_bad_alt_are_refused_in_a_sentence():
 def test_widgets_import_no_torch():
     for path in Path(explorer.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        imported = [
+            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        ]
         imported += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         assert imported and not any(name.split(".")[0] == "torch" for name in imported)
     code = "import sys, course_lib.widgets; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(explorer.__file__).parents[2]).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(explorer.__file__).parents[2]).returncode == 0
+    )

@@ -50,11 +50,17 @@ class Explorer:
     under it now. In a saved page, where nothing can move, the last picture and its words remain.
     """
 
-    def __init__(self, draw: Callable[..., Any], alt: str | Callable[..., str], controls: dict[str, Any]) -> None:
+    def __init__(
+        self, draw: Callable[..., Any], alt: str | Callable[..., str], controls: dict[str, Any]
+    ) -> None:
         if not callable(draw):
-            raise TypeError(f"expected draw to be a function that returns a Figure, got {type(draw).__name__}")
+            raise TypeError(
+                f"expected draw to be a function that returns a Figure, got {type(draw).__name__}"
+            )
         if not callable(alt) and not (isinstance(alt, str) and alt.strip()):
-            raise ValueError("expected alt, a sentence or a function that returns one: say what there is to see")
+            raise ValueError(
+                "expected alt, a sentence or a function that returns one: say what there is to see"
+            )
         if not controls:
             raise ValueError("expected at least one control, such as t=(0, 1000)")
         self.draw, self.alt = draw, alt
@@ -150,7 +156,9 @@ def _control(name: str, wanted: Any, before: dict[str, Any]) -> Any:
             return ipywidgets.SelectionSlider(options=wanted, value=wanted[0], **wide)
         return ipywidgets.Dropdown(options=[(str(item), item) for item in wanted], value=wanted[0], **look)
     if isinstance(wanted, tuple) and len(wanted) in (2, 3):
-        return _slider(name, *wanted, before=before, look={**look, "layout": {"width": "32em", "max_width": "100%"}})
+        return _slider(
+            name, *wanted, before=before, look={**look, "layout": {"width": "32em", "max_width": "100%"}}
+        )
     raise TypeError(
         f"expected the control {name} as (low, high), (low, high, start) or a list of choices, got {wanted!r}"
     )
@@ -159,11 +167,15 @@ def _control(name: str, wanted: Any, before: dict[str, Any]) -> Any:
 def _slider(name: str, low: Any, high: Any, start: Any = None, *, before: dict[str, Any], look: dict) -> Any:
     if isinstance(high, str):
         if high not in before or not _is_number(before[high].value):
-            raise ValueError(f"expected {name} to end at a number or at an earlier control of numbers, got {high!r}")
+            raise ValueError(
+                f"expected {name} to end at a number or at an earlier control of numbers, got {high!r}"
+            )
         high = before[high].value
     start = low if start is None else start
     if not all(map(_is_number, (low, high, start))) or not low <= start <= high or low == high:
-        raise ValueError(f"expected low <= start <= high for the control {name}, got {low!r}, {start!r}, {high!r}")
+        raise ValueError(
+            f"expected low <= start <= high for the control {name}, got {low!r}, {start!r}, {high!r}"
+        )
     if all(isinstance(number, Integral) for number in (low, high, start)):
         return ipywidgets.IntSlider(value=start, min=low, max=high, **look)
     return ipywidgets.FloatSlider(value=start, min=low, max=high, step=(high - low) / 100, **look)
