@@ -20,10 +20,12 @@ __all__ = [
     "clouds",
     "curves",
     "field",
+    "fields",
     "histogram",
     "picture_and_curves",
     "picture_rows",
     "rulers",
+    "shares",
     "trajectories",
     "two_clocks",
 ]
@@ -243,12 +245,54 @@ def field(
     figure, axes = plt.subplots(figsize=(4.8, 4.2), layout="constrained")
     if cloud is not None:
         axes.scatter(*cloud.T, s=4, color="0.6", lw=0)
-    length = np.hypot(*arrows.T)
-    unit = arrows / np.maximum(length, 1e-12)[:, None]
-    drawn = axes.quiver(*at.T, *unit.T, length, cmap="viridis", angles="xy", pivot="mid", width=0.004)
-    figure.colorbar(drawn, ax=axes, label="length of the arrow")
+    _quiver(figure, axes, at, arrows)
     _plane(axes, limit)
     axes.set_title(title, fontsize=10)
+    return figure
+
+
+def fields(
+    at: np.ndarray, arrows: Mapping[str, np.ndarray], *, cloud: np.ndarray | None = None, limit: float = 2.0
+) -> Figure:
+    """Draw named fields {name: (N, 2)} of arrows side by side, standing at the same points (N, 2).
+
+    Each panel has a colour bar of its own, as lengths may differ a hundredfold.
+
+    >>> len(fields(np.zeros((1, 2)), {"t = 50": np.ones((1, 2)), "t = 900": np.ones((1, 2))}).axes)
+    4
+    """
+    at, limit = _points("at", at), _number("limit", limit, 1e-9)
+    panels = {name: _points(name, table) for name, table in _named("arrows", arrows).items()}
+    cloud = None if cloud is None else _points("cloud", cloud)
+    figure, grid = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.6), squeeze=False, layout="constrained")
+    for axes, (name, table) in zip(grid[0], panels.items(), strict=True):
+        if table.shape != at.shape:
+            raise ValueError(f"expected one arrow of {name!r} for each of {len(at)} points, got {len(table)}")
+        if cloud is not None:
+            axes.scatter(*cloud.T, s=4, color="0.6", lw=0)
+        _quiver(figure, axes, at, table, location="bottom")
+        _plane(axes, limit)
+        axes.set_title(name, fontsize=10)
+    return figure
+
+
+def shares(counts: Mapping[str, np.ndarray], expected: float, margin: float, xlabel: str) -> Figure:
+    """Draw named rows of shares {name: (K,)} as groups of bars, over a band expected - margin .. expected + margin.
+
+    >>> len(shares({"data": [0.4, 0.6], "drawn": [0.5, 0.5]}, 0.5, 0.02, "cluster").axes[0].patches)
+    5
+    """
+    rows = {name: _array(name, row).ravel() for name, row in _named("counts", counts).items()}
+    expected, margin = _number("expected", expected), _number("margin", margin, 0)
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+    axes.axhspan(expected - margin, expected + margin, color="0.85", label="expected, give or take chance")
+    width = 0.8 / len(rows)
+    for i, (name, row) in enumerate(rows.items()):
+        at = np.arange(len(row)) + (i - (len(rows) - 1) / 2) * width
+        hatch = ("", "//", "..", "xx")[i % 4]
+        axes.bar(at, row, width, color=COLOURS[1 + i % 6], hatch=hatch, edgecolor="white", label=name)
+    axes.set(xlabel=xlabel, ylabel="share of the samples", xticks=range(max(map(len, rows.values()))))
+    axes.legend(frameon=False, fontsize=8, loc="lower right", framealpha=0.9)
     return figure
 
 
@@ -345,6 +389,14 @@ def _plot(axes: Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]], *, mar
         marker = MARKERS[i % 7] if markers else None
         axes.plot(x, y, color=COLOURS[i % 7], ls=DASHES[i % 7], marker=marker, ms=4, lw=1.8, label=name)
     axes.grid(alpha=0.25)
+
+
+def _quiver(figure: Figure, axes: Axes, at: np.ndarray, arrows: np.ndarray, location: str = "right") -> None:
+    """Draw arrows of one length, coloured by their true length, with a colour bar."""
+    length = np.hypot(*arrows.T)
+    unit = arrows / np.maximum(length, 1e-12)[:, None]
+    drawn = axes.quiver(*at.T, *unit.T, length, cmap="viridis", angles="xy", pivot="mid", width=0.004)
+    figure.colorbar(drawn, ax=axes, label="length of the arrow", location=location)
 
 
 def _plane(axes: Axes, limit: float) -> None:
