@@ -61,8 +61,7 @@ def test_each_mistake_is_known_by_name(exercise, mistake):
 
 
 @pytest.mark.parametrize(("path", "exercise"), EXERCISES)
-def test_three_mistakes_or_more_each_with_words_of_its_own(path, exercise):
+def test_three_mistakes_or_more_with_words_of_their_own(path, exercise):
     verdicts = [diagnose(exercise, mistake.looks_like) for mistake in exercise.mistakes]
-    assert len(verdicts) >= 3
-    assert len({verdict.says for verdict in verdicts}) == len(verdicts)
-    assert len({verdict.hints for verdict in verdicts}) == len(verdicts)
+    assert len({verdict.says for verdict in verdicts}) == len(verdicts)  # a sentence each
+    assert len({verdict.hints for verdict in verdicts}) >= 3  # variants of one slip may share their hints
