@@ -390,7 +390,9 @@ print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture t
 #
 # ## Quiz
 #
-# **1.** At $t = 1000$ the guess of $x_0$ was the same grey blur for every drawing. Why?
+# ### Question 1
+#
+# At $t = 1000$ the guess of $x_0$ was the same grey blur for every drawing. Why?
 #
 # <details><summary>A. The predictor was not trained for long enough.</summary>No: it was not trained at all,
 # and no training could improve on it. With no information the average is the best guess.</details>
@@ -400,7 +402,9 @@ print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture t
 # <details><summary>C. The blur is noise that has not been removed yet.</summary>No: look at the row above it,
 # that is the noise. The blur is smooth, and it is the same for both drawings.</details>
 #
-# **2.** You made a guess about a wide `std`. What did it draw, and why?
+# ### Question 2
+#
+# You made a guess about a wide `std`. What did it draw, and why?
 #
 # <details><summary>A. Blurred digits: std mixes neighbouring digits.</summary>No, although it sounds likely.
 # Averages appear in the guesses on the way; at the end the walk comes down in the ball around one
@@ -411,7 +415,9 @@ print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture t
 # <details><summary>C. Grainy digits: a given digit plus noise of deviation std.</summary>Right. That is what
 # the predictor was told the data look like.</details>
 #
-# **3.** A friend's network reaches the lowest training loss that is possible. What will it draw?
+# ### Question 3
+#
+# A friend's network reaches the lowest training loss that is possible. What will it draw?
 #
 # <details><summary>A. The best new pictures that there can be.</summary>No: the smallest loss on given
 # pictures belongs to the exact predictor of those pictures, and that one repeats them.</details>
