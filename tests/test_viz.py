@@ -1,0 +1,119 @@
+"""Pictures: what stands in them is what was handed in, named, and told apart by more than colour."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from course_lib import viz
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(plt.Text)]
+
+
+def test_curves_draw_each_line_with_a_dash_and_marker_of_its_own():
+    x = np.arange(5)
+    figure = viz.curves(
+        {f"line {i}": (x, i * x) for i in range(7)}, "t", "rate", title="seven", log="", mark=2.5, markers=True
+    )
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if line.get_label().startswith("line")]
+    for i, line in enumerate(lines):
+        assert line.get_ydata().tolist() == (i * x).tolist()
+    looks = [[line.get_color() for line in lines], [line.get_marker() for line in lines], list(viz.DASHES)]
+    assert all(len(set(look)) == 7 for look in looks)
+    assert lines[0].get_linestyle() == "-" and lines[1].get_linestyle() == "--"
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("t", "rate", "seven")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"line {i}" for i in range(7)]
+    assert axes.lines[-1].get_xdata() == [2.5, 2.5]
+
+
+@pytest.mark.parametrize("log", ["", "x", "y", "xy"])
+def test_curves_take_log_axes(log):
+    axes = viz.curves({"one": ([1, 2], [1, 4])}, "t", "y", log=log).axes[0]
+    assert (axes.get_xscale() == "log", axes.get_yscale() == "log") == ("x" in log, "y" in log)
+    assert axes.get_legend() is None  # one line needs no legend
+
+
+def test_histogram_is_a_density():
+    values = torch.randn(2000, generator=torch.Generator().manual_seed(0))
+    axes = viz.histogram({"a": values, "b": values + 1}, "value", bins=40, title="two").axes[0]
+    for patch in axes.patches:
+        heights, edges, _ = patch.get_data()
+        assert len(heights) == 40 and abs(float((heights * np.diff(edges)).sum()) - 1) < 1e-9
+    assert axes.get_xlabel() == "value" and axes.get_title() == "two"
+    cut = viz.histogram({"a": values}, "value", spread=(-1, 1)).axes[0].patches[0].get_data()
+    assert (cut.edges[0], cut.edges[-1]) == (-1, 1)
+    inside = values[values.abs() <= 1]
+    assert abs(cut.values[0] - float(((inside + 1) < 0.025).sum()) / len(inside) / 0.025) < 1e-6
+
+
+def test_histogram_of_constant_data_is_one_bar():
+    heights = viz.histogram({"a": np.ones(10)}, "value", bins=4).axes[0].patches[0].get_data().values
+    assert (heights > 0).sum() == 1
+
+
+def test_picture_rows_show_the_pictures_under_their_headings():
+    grey, colour = np.linspace(-1, 1, 3 * 16).reshape(3, 4, 4), torch.zeros(2, 3, 4, 4)
+    figure = viz.picture_rows({"grey": grey, "colour": colour}, ["t = 0", "t = 1", "t = 2"], title="all")
+    assert len(figure.axes) == 6 and {"grey", "colour", "t = 0", "t = 1", "t = 2", "all"} <= set(texts(figure))
+    for i in range(3):
+        image = figure.axes[i].images[0]
+        assert np.array_equal(image.get_array(), grey[i]) and image.get_clim() == (-1, 1)
+    assert np.array_equal(figure.axes[3].images[0].get_array(), np.full((4, 4, 3), 0.5))
+    assert len(figure.axes[5].images) == 0  # the shorter row leaves its last place empty
+    assert np.array_equal(viz.picture_rows({"one": grey[:, None]}).axes[1].images[0].get_array(), grey[1])
+
+
+def test_colours_outside_the_range_are_clipped():
+    picture = viz.picture_rows({"loud": 3 * torch.ones(1, 3, 2, 2)}).axes[0].images[0].get_array()
+    assert float(picture.max()) == float(picture.min()) == 1.0
+
+
+def test_clouds_side_by_side_and_over_one_another():
+    clouds = {"data": torch.rand(5, 2), "drawn": np.random.default_rng(0).random((6, 2))}
+    apart = viz.clouds(clouds, limit=3, title="both")
+    assert [axes.get_title() for axes in apart.axes] == ["data", "drawn"] and "both" in texts(apart)
+    assert [len(axes.collections[0].get_offsets()) for axes in apart.axes] == [5, 6]
+    assert np.allclose(apart.axes[0].collections[0].get_offsets(), clouds["data"])
+    assert apart.axes[0].get_xlim() == apart.axes[0].get_ylim() == (-3, 3)
+    over = viz.clouds(clouds, overlay=True)
+    first, second = over.axes[0].collections
+    assert len(over.axes) == 1 and len(first.get_paths()[0].vertices) != len(second.get_paths()[0].vertices)
+    assert [text.get_text() for text in over.axes[0].get_legend().get_texts()] == ["data", "drawn"]
+
+
+def test_field_draws_direction_by_arrow_and_length_by_colour():
+    at, arrows = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[3.0, 4.0], [0.0, 0.0]])
+    figure = viz.field(at, arrows, cloud=np.zeros((4, 2)), title="pull")
+    quiver = next(c for c in figure.axes[0].collections if hasattr(c, "U"))
+    assert np.allclose(quiver.U, [0.6, 0.0]) and np.allclose(quiver.V, [0.8, 0.0])
+    assert np.allclose(quiver.get_array(), [5.0, 0.0]) and np.allclose(quiver.get_offsets(), at)
+    assert figure.axes[0].get_title() == "pull" and len(figure.axes[0].collections) == 2
+    assert len(viz.field(at, arrows).axes[0].collections) == 1
+
+
+def test_trajectories_run_from_circles_to_crosses():
+    paths = torch.randn(7, 3, 2, generator=torch.Generator().manual_seed(0))
+    figure = viz.trajectories({"eta 0": paths, "eta 1": paths + 1}, cloud=torch.zeros(4, 2), limit=4)
+    axes = figure.axes[0]
+    assert np.allclose([line.get_xydata() for line in axes.lines], paths.transpose(0, 1))
+    cloud, noise, sample = axes.collections
+    assert np.allclose(noise.get_offsets(), paths[0]) and np.allclose(sample.get_offsets(), paths[-1])
+    assert len(cloud.get_offsets()) == 4
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["noise", "sample"]
+    assert [axes.get_title() for axes in figure.axes] == ["eta 0", "eta 1"]
+    assert len(viz.trajectories({"one": paths}).axes[0].collections) == 2
+
+
+def test_tensors_with_gradients_and_of_half_precision_are_read():
+    y = torch.tensor([1.0, 2.0], requires_grad=True)
+    line = viz.curves({"a": (torch.tensor([0, 1]), y.bfloat16())}, "t", "y").axes[0].lines[0]
+    assert line.get_ydata().tolist() == [1.0, 2.0]
