@@ -16,26 +16,43 @@ def _draw(*shape, seed):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def _pair(*shape, seed):
+    """Data and noise of variance exactly 1 that are exactly uncorrelated, so that measured sums are clean."""
+    pair = []
+    for drawn in (_draw(*shape, seed=seed).double(), _draw(*shape, seed=seed + 1).double()):
+        drawn = drawn - drawn.mean()
+        for other in pair:
+            drawn = drawn - (drawn * other).sum() / (other * other).sum() * other
+        pair.append(drawn / drawn.std())
+    return tuple(one.float() for one in pair)
+
+
 def _variance(report):
     return f"variance {float(report.got.var()):.2f}"
 
 
-# ---- 1.1 one step ---------------------------------------------------------------------------------------------
+def _share(report):
+    """How strong the picture is in the result, by a least-squares fit."""
+    x0 = report.case.args[0]
+    return float((report.got * x0).sum() / (x0 * x0).sum())
+
+
+# ---- 1.1 one step ---------------------------------------------------------------------------------------
 
 
 def forward_step(x, beta, eps):
     return (1 - beta).sqrt() * x + beta.sqrt() * eps
 
 
+def _step(label, shape, beta, seed):
+    x, eps = _pair(*shape, seed=seed)
+    return Case(label, x, torch.tensor(beta), eps)
+
+
 STEP_CASES = [
-    Case(
-        "pictures of variance 1, beta = 0.2",
-        _draw(64, 1, 8, 8, seed=1),
-        torch.tensor(0.2),
-        _draw(64, 1, 8, 8, seed=2),
-    ),
-    Case("points, beta = 0.02", _draw(5, 2, seed=3), torch.tensor(0.02), _draw(5, 2, seed=4)),
-    Case("sound, beta = 0.0001", _draw(2, 1, 160, seed=5), torch.tensor(1e-4), _draw(2, 1, 160, seed=6)),
+    _step("pictures of variance 1, beta = 0.2", (64, 1, 8, 8), 0.2, seed=1),
+    _step("points, beta = 0.02", (5, 2), 0.02, seed=3),
+    _step("sound, beta = 0.0001", (2, 1, 160), 1e-4, seed=5),
 ]
 
 ROOT_HINTS = (
@@ -55,8 +72,7 @@ STEP_MISTAKES = [
         lambda x, beta, eps: (1 - beta) * x + beta * eps,
         lambda r: (
             f"Both square roots are missing: at beta = 0.2 your result has {_variance(r)} where it should "
-            "stay at 1. "
-            "beta counts variance, and a factor acts on deviations."
+            "stay at 1. beta counts variance, and a factor acts on deviations."
         ),
         ROOT_HINTS,
     ),
@@ -65,8 +81,7 @@ STEP_MISTAKES = [
         lambda x, beta, eps: (1 - beta).sqrt() * x + beta * eps,
         lambda r: (
             "The first root is there, the one in front of eps is missing: at beta = 0.2 your result has "
-            f"{_variance(r)}, "
-            "so with every step the picture would lose contrast and hardly gain noise."
+            f"{_variance(r)}, so with every step the picture would lose contrast and hardly gain noise."
         ),
         ROOT_HINTS,
     ),
@@ -75,8 +90,7 @@ STEP_MISTAKES = [
         lambda x, beta, eps: (1 - beta) * x + beta.sqrt() * eps,
         lambda r: (
             "The noise is right, but the picture shrinks too fast: at beta = 0.2 your result has "
-            f"{_variance(r)} "
-            "where it should stay at 1. The factor in front of x lacks its root."
+            f"{_variance(r)} where it should stay at 1. The factor in front of x lacks its root."
         ),
         SHRINK_HINTS,
     ),
@@ -85,8 +99,7 @@ STEP_MISTAKES = [
         lambda x, beta, eps: x + beta.sqrt() * eps,
         lambda r: (
             f"You add the noise and make no room for it: at beta = 0.2 your result has {_variance(r)}, and "
-            "every "
-            "further step adds more. Section 2 shows where that ends."
+            "every further step adds more. Section 2 shows where that ends."
         ),
         SHRINK_HINTS,
     ),
@@ -95,8 +108,7 @@ STEP_MISTAKES = [
         lambda x, beta, eps: beta.sqrt() * x + (1 - beta).sqrt() * eps,
         lambda r: (
             "The two factors are swapped: with a small beta this throws the picture away in one step. At "
-            "beta = 0.2 "
-            f"only {0.2**0.5:.0%} of the picture's strength are left after a single step, where "
+            f"beta = 0.2 only {_share(r):.0%} of the picture's strength are left after a single step, where "
             f"{0.8**0.5:.0%} should be."
         ),
         (
@@ -108,9 +120,8 @@ STEP_MISTAKES = [
         "deviations add to 1",
         lambda x, beta, eps: (1 - beta.sqrt()) * x + beta.sqrt() * eps,
         lambda r: (
-            "Your factors add up to 1; their squares should. At beta = 0.2 your result has "
-            f"{_variance(r)}: deviations "
-            "do not add, variances do."
+            f"Your factors add up to 1; their squares should. At beta = 0.2 your result has {_variance(r)}: "
+            "deviations do not add, variances do."
         ),
         SHRINK_HINTS,
     ),
@@ -118,21 +129,19 @@ STEP_MISTAKES = [
         "own noise",
         lambda x, beta, eps: (1 - beta).sqrt() * x + beta.sqrt() * torch.randn_like(x),
         "You draw noise of your own and leave `eps` aside. Whoever calls you has drawn it already, and "
-        "will want to know "
-        "which noise it was: a network is trained to say it.",
+        "will want to know which noise it was: a network is trained to say it.",
         ("Which of the three arguments does your function not use?", "Use `eps` where you call torch.randn."),
     ),
     Mistake(
         "noise taken away",
         lambda x, beta, eps: (1 - beta).sqrt() * x - beta.sqrt() * eps,
         "A minus where eq. 2 has a plus. The result looks as noisy as the right one, and a network that "
-        "learns from it "
-        "would learn to add noise instead of removing it.",
+        "learns from it would learn to add noise instead of removing it.",
         ("Compare the sign in front of the noise with eq. 2.", "The noise is added."),
     ),
 ]
 
-# ---- 1.2 the jump ---------------------------------------------------------------------------------------------
+# ---- 1.2 the jump ---------------------------------------------------------------------------------------
 
 
 def q_sample(x0, t, eps, alpha_bar):
@@ -152,7 +161,8 @@ TABLE = linear_beta(1000).alpha_bar.float()
 
 
 def _jump(label, shape, t, seed):
-    return Case(label, _draw(*shape, seed=seed), torch.tensor(t), _draw(*shape, seed=seed + 1), TABLE)
+    x0, eps = _pair(*shape, seed=seed)
+    return Case(label, x0, torch.tensor(t), eps, TABLE)
 
 
 JUMP_CASES = [
@@ -185,8 +195,7 @@ JUMP_MISTAKES = [
         lambda x0, t, eps, alpha_bar: _kept(alpha_bar, t, x0) * x0 + (1 - _kept(alpha_bar, t, x0)) * eps,
         lambda r: (
             f"Close: the roots are missing. At t = 500 your x_t has {_variance(r)} where it should stay at "
-            "1.00. "
-            "Variances add; look at the guess you made above."
+            "1.00. Variances add; look at the guess you made above."
         ),
         TWO_ROOTS,
     ),
@@ -197,8 +206,7 @@ JUMP_MISTAKES = [
         ),
         lambda r: (
             f"One root of two: the factor in front of eps lacks it. At t = 500 your x_t has {_variance(r)} "
-            "where it "
-            "should stay at 1.00, and at t = 1 there is 100 times too little noise."
+            "where it should stay at 1.00, and at t = 1 there is 100 times too little noise."
         ),
         TWO_ROOTS,
     ),
@@ -209,8 +217,8 @@ JUMP_MISTAKES = [
         ),
         lambda r: (
             f"One root of two: the factor in front of x0 lacks it. At t = 500 your x_t has {_variance(r)}, "
-            "and of the "
-            f"picture {float(TABLE[500]):.0%} are left where {float(TABLE[500].sqrt()):.0%} should be."
+            f"and of the picture {_share(r):.0%} are left where {float(TABLE[500].sqrt()):.0%} "
+            "should be."
         ),
         TWO_ROOTS,
     ),
@@ -221,8 +229,7 @@ JUMP_MISTAKES = [
         ),
         lambda r: (
             f"Your two factors add up to 1; their squares should. At t = 500 your x_t has {_variance(r)} "
-            "where it "
-            "should stay at 1.00: the root belongs around the whole of what is missing to 1."
+            "where it should stay at 1.00: the root belongs around the whole of what is missing to 1."
         ),
         TWO_ROOTS,
     ),
@@ -249,17 +256,15 @@ JUMP_MISTAKES = [
         "one row late",
         lambda x0, t, eps, alpha_bar: _mixed(_kept(alpha_bar, t + 1, x0), x0, eps),
         "Every picture is one step too noisy, and at t = 1000 you look for row 1001, which is not there. "
-        "Row 0 is the "
-        "clean data, so step t is row t.",
+        "Row 0 is the clean data, so step t is row t.",
         RIGHT_ROW,
     ),
     Mistake(
         "no reshape",
         lambda x0, t, eps, alpha_bar: _mixed(alpha_bar[t], x0, eps),
         "Works for one number, breaks for a batch of pictures: `(B,)` lines up with the *last* axis, the "
-        "width. For 8 "
-        "pictures that are 8 pixels wide it even runs, and gives every column its own step: wrong, without "
-        "a word.",
+        "width. For 8 pictures that are 8 pixels wide it even runs, and gives every column its own step: "
+        "wrong, without a word.",
         (
             "Print the shapes of `alpha_bar[t]` and of `x0`. Where should the number of pictures stand in "
             "both?",
@@ -270,8 +275,7 @@ JUMP_MISTAKES = [
         "pictures only",
         lambda x0, t, eps, alpha_bar: _mixed(alpha_bar[t].reshape(-1, 1, 1, 1), x0, eps),
         "Right for pictures. Points `(B, 2)` have two axes, not four, and there your result gets axes that "
-        "nobody asked "
-        "for: count the axes of x0 instead of writing four.",
+        "nobody asked for: count the axes of x0 instead of writing four.",
         (
             "`x0.ndim` is 4 for pictures, 2 for points. How many ones does each need?",
             "`[1] * (x0.ndim - 1)`, unpacked.",
@@ -281,8 +285,7 @@ JUMP_MISTAKES = [
         "one t for all",
         lambda x0, t, eps, alpha_bar: _mixed(alpha_bar[t[0]], x0, eps),
         "You use the first t for the whole batch. Each picture has its own step; a network that saw one "
-        "step per batch "
-        "would learn from 64 times fewer of them.",
+        "step per batch would learn from 64 times fewer of them.",
         ("What is the shape of `alpha_bar[t]`, and of `alpha_bar[t[0]]`?", "Look up all of t at once."),
     ),
     Mistake(
@@ -298,8 +301,7 @@ JUMP_MISTAKES = [
         "own noise",
         lambda x0, t, eps, alpha_bar: _mixed(_kept(alpha_bar, t, x0), x0, torch.randn_like(x0)),
         "You draw noise of your own and leave `eps` aside. In training the network is asked for this very "
-        "noise, so "
-        "whoever calls you must know it.",
+        "noise, so whoever calls you must know it.",
         ("Which of the four arguments does your function not use?", "Use `eps` where you call torch.randn."),
     ),
     Mistake(
@@ -314,13 +316,7 @@ JUMP_MISTAKES = [
 ]
 
 
-def _share(report):
-    """The share of x_t that is picture, as a least-squares fit sees it."""
-    x0 = report.case.args[0]
-    return float((report.got * x0).sum() / (x0 * x0).sum())
-
-
-# ---- 1.3 the table --------------------------------------------------------------------------------------------
+# ---- 1.3 the table --------------------------------------------------------------------------------------
 
 
 def alpha_bar_table(beta):
@@ -354,9 +350,8 @@ TABLE_MISTAKES = [
         lambda beta: (1 - beta).cumprod(0),
         lambda r: (
             f"The product is right, row 0 is missing: {len(r.got)} rows where T + 1 = {len(r.expected)} "
-            "should be. "
-            f"Your row 0 reads {float(r.got[0]):.4f}, one step of noise, so everybody who looks up step t "
-            "gets step t + 1."
+            f"should be. Your row 0 reads {float(r.got[0]):.4f}, one step of noise, so everybody who looks "
+            "up step t gets step t + 1."
         ),
         FIRST_ROW_HINTS,
     ),
@@ -365,8 +360,7 @@ TABLE_MISTAKES = [
         lambda beta: torch.cat([beta.new_ones(1), (1 - beta).cumprod(0)[:-1]]),
         lambda r: (
             f"A 1 in front is right, but the last step fell off: {len(r.got)} rows where T + 1 = "
-            f"{len(r.expected)} "
-            "should be. (In other people's code this table is called alpha_bar_prev.)"
+            f"{len(r.expected)} should be. (In other people's code this table is called alpha_bar_prev.)"
         ),
         (
             "There are T steps and the clean data: how many rows is that?",
@@ -377,9 +371,8 @@ TABLE_MISTAKES = [
         "clean row last",
         lambda beta: torch.cat([(1 - beta).cumprod(0), beta.new_ones(1)]),
         lambda r: (
-            f"The row of clean data stands at the end: your row {len(r.got) - 1} says that at the last "
-            "step 100 % of "
-            "the picture is left, and your row 0 is noisy already."
+            f"The row of clean data stands at the end: your row {len(r.got) - 1} says that at the last step "
+            "100 % of the picture is left, and your row 0 is noisy already."
         ),
         FIRST_ROW_HINTS,
     ),
@@ -394,8 +387,7 @@ TABLE_MISTAKES = [
         lambda beta: _ones_first(beta.cumprod(0)),
         lambda r: (
             "You multiply the betas; what is *left* after each step is 1 - beta. Your row 2 reads "
-            f"{float(r.got[2]):.1e}: "
-            "after two tiny steps nothing would be left of the picture."
+            f"{float(r.got[2]):.1e}: after two tiny steps nothing would be left of the picture."
         ),
         PRODUCT_HINTS,
     ),
@@ -403,7 +395,7 @@ TABLE_MISTAKES = [
         "sum instead of product",
         lambda beta: _ones_first(1 - beta.cumsum(0)),
         lambda r: (
-            f"You take every beta from the whole; each step takes it from what is left. Your last row reads "
+            "You take every beta from the whole; each step takes it from what is left. Your last row reads "
             f"{float(r.got[-1]):.2f}, and no share can be below 0."
         ),
         PRODUCT_HINTS,
@@ -412,8 +404,9 @@ TABLE_MISTAKES = [
         "single steps",
         lambda beta: _ones_first(1 - beta),
         lambda r: (
-            f"This is what each step leaves of the step before it, not of the picture: your last row reads "
-            f"{float(r.got[-1]):.2f}, as if 1000 steps had hardly touched it. The running product is missing."
+            "This is what each step leaves of the step before it, not of the picture: your last row reads "
+            f"{float(r.got[-1]):.2f}, as if 1000 steps had hardly touched it. The running product is "
+            "missing."
         ),
         PRODUCT_HINTS,
     ),
@@ -422,9 +415,8 @@ TABLE_MISTAKES = [
         lambda beta: _ones_first((1 - beta).cumprod(0).sqrt()),
         lambda r: (
             "These are the signal rates, the roots of alpha_bar: your row 500 reads "
-            f"{float(r.got[500]):.3f} where "
-            f"{float(r.expected[500]):.3f} should be. `q_sample` takes the root itself, so the digit would "
-            "fade half as fast."
+            f"{float(r.got[500]):.3f} where {float(r.expected[500]):.3f} should be. `q_sample` takes the "
+            "root itself, so the digit would fade half as fast."
         ),
         ("Which of the two does eq. 4 call alpha_bar, the variance or the deviation?", "Leave the root out."),
     ),
@@ -433,14 +425,13 @@ TABLE_MISTAKES = [
         lambda beta: torch.cat([beta.new_zeros(1), 1 - (1 - beta).cumprod(0)]),
         lambda r: (
             f"This is the share of noise, 1 - alpha_bar: your last row reads {float(r.got[-1]):.4f}. The "
-            "table should "
-            "say how much of the *picture* is left, from 1 down to nearly 0."
+            "table should say how much of the *picture* is left, from 1 down to nearly 0."
         ),
         ("Should the table rise or fall?", "Leave the last `1 -` out."),
     ),
 ]
 
-# ---- 1.4 the clock --------------------------------------------------------------------------------------------
+# ---- 1.4 the clock --------------------------------------------------------------------------------------
 
 
 def log_snr(alpha_bar):
@@ -455,8 +446,8 @@ CLOCK_CASES = [
 
 def _middle(report):
     row = len(report.got) // 2
-    return f"at t = {row} you have {float(report.got[row]):.2f} where {float(report.expected[row]):.2f} "
-    "should be"
+    mine, right = float(report.got[row]), float(report.expected[row])
+    return f"at t = {row} you have {mine:.2f} where {right:.2f} should be"
 
 
 VARIANCE_HINTS = (
@@ -471,8 +462,7 @@ CLOCK_MISTAKES = [
         lambda alpha_bar: (alpha_bar / (1 - alpha_bar)).log10(),
         lambda r: (
             f"The ratio is right, the logarithm is to base 10: {_middle(r)}. Every number of this lesson, "
-            "such as the "
-            "2 ln 8 of section 7, would be off by a factor of 2.3."
+            "such as the 2 ln 8 of section 7, would be off by a factor of 2.3."
         ),
         ("Which logarithm is the natural one in torch?", "`x.log()`; `x.log10()` is to base 10."),
     ),
@@ -481,8 +471,7 @@ CLOCK_MISTAKES = [
         lambda alpha_bar: 10 * (alpha_bar / (1 - alpha_bar)).log10(),
         lambda r: (
             f"These are decibels, as sound engineers use them: {_middle(r)}. Right for them; here the "
-            "natural "
-            "logarithm is asked for."
+            "natural logarithm is asked for."
         ),
         ("10 log10 of a ratio is decibels. What is asked for?", "`x.log()`, and no factor of 10."),
     ),
@@ -496,8 +485,8 @@ CLOCK_MISTAKES = [
         "ratio of rates",
         lambda alpha_bar: (alpha_bar.sqrt() / (1 - alpha_bar).sqrt()).log(),
         lambda r: (
-            f"Half of what it should be: {_middle(r)}. You compare deviations (the rates), and SNR "
-            "compares variances."
+            f"Half of what it should be: {_middle(r)}. You compare deviations (the rates), and SNR compares "
+            "variances."
         ),
         ("What is the logarithm of a square root?", "Leave both roots out."),
     ),
@@ -515,8 +504,7 @@ CLOCK_MISTAKES = [
         lambda alpha_bar: alpha_bar / (1 - alpha_bar),
         lambda r: (
             f"This is the SNR itself: {_middle(r)}. Its largest finite value is {float(r.got[1]):.0f} and "
-            "its smallest "
-            f"{float(r.got[-1]):.0e}; the logarithm brings them onto one page."
+            f"its smallest {float(r.got[-1]):.0e}; the logarithm brings them onto one page."
         ),
         ("Which call turns a ratio into its logarithm?", "`.log()` at the very end."),
     ),
@@ -525,9 +513,8 @@ CLOCK_MISTAKES = [
         lambda alpha_bar: alpha_bar.log(),
         lambda r: (
             f"This is the logarithm of the signal alone: {_middle(r)}, and at t = 1, where there is almost "
-            "no noise, "
-            f"{float(r.got[1]):.4f} where {float(r.expected[1]):.1f} should be. What is the signal "
-            "compared with?"
+            f"no noise, {float(r.got[1]):.4f} where {float(r.expected[1]):.1f} should be. What is the "
+            "signal compared with?"
         ),
         VARIANCE_HINTS,
     ),
@@ -548,7 +535,7 @@ CLOCK_MISTAKES = [
     ),
 ]
 
-# ---- 1.5 nothing left at T ------------------------------------------------------------------------------------
+# ---- 1.5 nothing left at T ------------------------------------------------------------------------------
 
 
 def zero_terminal_snr(alpha_bar):
@@ -596,10 +583,9 @@ ZERO_MISTAKES = [
         "alpha_bar instead of rates",
         lambda alpha_bar: _rescaled(alpha_bar, alpha_bar[1], alpha_bar[-1]),
         lambda r: (
-            "The ends are right, the middle is not: you shifted and stretched alpha_bar itself. "
-            f"Row {len(r.got) - 2} reads {float(r.got[-2]):.1e} where {float(r.expected[-2]):.1e} should "
-            "be, so the last steps "
-            "keep too much. Take the roots first, square at the end."
+            "The ends are right, the middle is not: you shifted and stretched alpha_bar itself. Row "
+            f"{len(r.got) - 2} reads {float(r.got[-2]):.1e} where {float(r.expected[-2]):.1e} should be, so "
+            "the last steps keep too much. Take the roots first, square at the end."
         ),
         (
             "Which of the two does the exercise call a_t, and which does it ask you to shift?",
@@ -621,8 +607,7 @@ ZERO_MISTAKES = [
         lambda r: (
             f"You set the last row to 0 and left the rest: row {len(r.got) - 2} still has a signal rate of "
             f"{float(r.got[-2]) ** 0.5:.3f}, so the last step falls off a cliff, and any sampler that "
-            "begins one step lower "
-            "meets the old leak."
+            "begins one step lower meets the old leak."
         ),
         ("Which rows does a shift change?", "Take the last signal rate away from *every* row, then stretch."),
     ),
@@ -642,8 +627,7 @@ ZERO_MISTAKES = [
         ),
         lambda r: (
             f"Nearly: row 0 was stretched along and reads {float(r.got[0]):.6f}. More than all of the "
-            "picture cannot be "
-            "left, and 1 - alpha_bar has no square root there."
+            "picture cannot be left, and 1 - alpha_bar has no square root there."
         ),
         ("What must row 0 be, before and after?", "Set it to 1 once you have stretched."),
     ),
@@ -652,10 +636,8 @@ ZERO_MISTAKES = [
         lambda alpha_bar: _rescaled(alpha_bar.sqrt(), 1.0, alpha_bar[-1].sqrt()) ** 2,
         lambda r: (
             "A sound idea, and not the one asked for: you stretched so that row 0 stays 1, and row 1 "
-            "changed from "
-            f"{float(r.expected[1]):.6f} to {float(r.got[1]):.6f}. The paper keeps the first noisy step, "
-            "so that fine detail "
-            "is treated as before."
+            f"changed from {float(r.expected[1]):.6f} to {float(r.got[1]):.6f}. The paper keeps the first "
+            "noisy step, so that fine detail is treated as before."
         ),
         (
             "Which row is to keep its value under the stretch?",
@@ -666,8 +648,7 @@ ZERO_MISTAKES = [
         "in place",
         _zero_in_place,
         "Right numbers, but you wrote them into the table that you were given, and the comparison below "
-        "would compare "
-        "your table with itself.",
+        "would compare your table with itself.",
         (
             "Does a tensor of yours share its memory with alpha_bar?",
             "Work on `alpha_bar.sqrt()`, which is a new tensor.",
