@@ -8,7 +8,7 @@ Does not belong here: torch, schedules, predictors. Tensors come in as anything 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -84,7 +84,7 @@ def two_clocks(
     >>> [axes.get_xlabel() for axes in two_clocks(line, line, ("t", "log-SNR"), "share").axes]
     ['t', 'log-SNR']
     """
-    if isinstance(xlabels, str) or len(xlabels) != 2:
+    if isinstance(xlabels, str) or not isinstance(xlabels, Sequence) or len(xlabels) != 2:
         raise TypeError(f"expected xlabels as two names, one for each side, got {xlabels!r:.40}")
     sides = [{name: _line(name, line) for name, line in _named("lines", lines).items()} for lines in (left, right)]
     figure, pair = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
@@ -104,6 +104,7 @@ def rulers(rows: Mapping[str, np.ndarray], xlabel: str, *, band: tuple | None = 
     ['linear', 'cosine']
     """
     marks = {name: _array(name, row).ravel() for name, row in _named("rows", rows).items()}
+    band = None if band is None else _span("band", band)
     figure, axes = plt.subplots(figsize=(8.0, 0.55 * len(marks) + 1.2), layout="constrained")
     if band is not None:
         axes.axvspan(*band, color="0.9", label=band_name)
@@ -127,7 +128,7 @@ def picture_and_curves(
     """
     shown = _pictures("picture", _array("picture", picture)[None])[0]
     tables = {name: _array(name, table).ravel() for name, table in _named("lines", lines).items()}
-    if not all(0 <= t < len(table) for table in tables.values()):
+    if not isinstance(t, Integral) or not all(0 <= t < len(table) for table in tables.values()):
         raise ValueError(f"expected t to be a row of every table, got {t!r:.40}")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0), width_ratios=(1, 1.5), layout="constrained")
     left.imshow(shown, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
@@ -156,10 +157,7 @@ def histogram(
     if not all(x.size and np.isfinite(x).all() for x in values.values()):
         raise ValueError("expected samples of finite numbers, at least one each, got none or NaN: look at them first")
     bins = int(_number("bins", bins, 1))
-    if spread is not None and not (isinstance(spread, tuple) and len(spread) == 2):
-        raise TypeError(f"expected spread as (low, high), got {spread!r:.40}")
-    if spread and _number("spread[0]", spread[0]) >= _number("spread[1]", spread[1]):
-        raise ValueError(f"expected spread as (low, high) with low < high, got {spread}: swap them")
+    spread = None if spread is None else _span("spread", spread)
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins, spread)
     figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     for i, (name, x) in enumerate(values.items()):
@@ -211,11 +209,11 @@ def clouds(
     >>> len(clouds({"data": np.zeros((5, 2)), "drawn": np.zeros((5, 2))}).axes)
     2
     """
-    clouds = {name: _points(name, cloud) for name, cloud in _named("points", points).items()}
+    drawn = {name: _points(name, cloud) for name, cloud in _named("points", points).items()}
     limit, size = _number("limit", limit, 1e-9), _number("size", size, 1e-3)
-    panels = 1 if overlay else len(clouds)
+    panels = 1 if overlay else len(drawn)
     figure, grid = plt.subplots(1, panels, figsize=(size * panels, size + 0.3), squeeze=False, layout="constrained")
-    for i, (name, cloud) in enumerate(clouds.items()):
+    for i, (name, cloud) in enumerate(drawn.items()):
         axes = grid[0][0 if overlay else i]
         style = i if overlay else 1
         axes.scatter(*cloud.T, s=5, alpha=0.5, color=COLOURS[style % 7], marker=MARKERS[style % 7], lw=0, label=name)
@@ -263,11 +261,11 @@ def fields(
     """
     at, limit = _points("at", at), _number("limit", limit, 1e-9)
     panels = {name: _points(name, table) for name, table in _named("arrows", arrows).items()}
+    if any(table.shape != at.shape for table in panels.values()):
+        raise ValueError(f"expected one arrow for each of {len(at)} points, got {[len(t) for t in panels.values()]}")
     cloud = None if cloud is None else _points("cloud", cloud)
     figure, grid = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.6), squeeze=False, layout="constrained")
     for axes, (name, table) in zip(grid[0], panels.items(), strict=True):
-        if table.shape != at.shape:
-            raise ValueError(f"expected one arrow of {name!r} for each of {len(at)} points, got {len(table)}")
         if cloud is not None:
             axes.scatter(*cloud.T, s=4, color="0.6", lw=0)
         _quiver(figure, axes, at, table, location="bottom")
@@ -344,6 +342,15 @@ def _number(name: str, value: object, low: float = -np.inf) -> float:
         least = "" if low == -np.inf else f" of at least {low:g}"
         raise ValueError(f"expected {name} as a finite number{least}, got {value!r:.40}")
     return float(value)
+
+
+def _span(name: str, value: object) -> tuple[float, float]:
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise TypeError(f"expected {name} as a pair (low, high), got {value!r:.40}")
+    low, high = _number(f"{name}[0]", value[0]), _number(f"{name}[1]", value[1])
+    if low >= high:
+        raise ValueError(f"expected {name} as (low, high) with low < high, got ({low:g}, {high:g}): swap them")
+    return low, high
 
 
 def _line(name: str, value: object) -> tuple[np.ndarray, np.ndarray]:
