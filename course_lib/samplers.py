@@ -123,9 +123,9 @@ def dpm_step(
     >>> dpm_step(predict, schedule, first.x_next, 500, 250, previous=first).t_next
     250
     """
+    step = ddim_step(predict, schedule, x_t, t, t_next, cond)
     if previous is not None and (not isinstance(previous, Step) or previous.t_next != t):
         raise ValueError(f"expected previous to be the Step that ended at t = {t}, or None, got {described(previous)}")
-    step = ddim_step(predict, schedule, x_t, t, t_next, cond)
     if previous is None or t_next == 0 or schedule.signal_rate[previous.t] == 0:
         return step
     log_sigma = schedule.sigma[[previous.t, t, t_next]].log()

@@ -48,7 +48,7 @@ def fit(
         raise TypeError(f"expected net to be a torch.nn.Module with weights to train, got {described(net)}")
     if not callable(loss_fn):
         raise TypeError(f"expected loss_fn to be called as loss_fn(batch, generator), got {described(loss_fn)}")
-    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+    if isinstance(batches, Tensor | str | bytes) or not isinstance(batches, Iterable):
         raise TypeError(f"expected batches to yield batches, got {described(batches)}: use data.batches(x, size)")
     if ema is not None and not isinstance(ema, EMA):
         raise TypeError(f"expected ema to be an EMA(net), got {described(ema)}")

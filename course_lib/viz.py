@@ -55,7 +55,7 @@ def curves(
     't'
     """
     if log not in ("", "x", "y", "xy"):
-        raise ValueError(f"expected log to be '', 'x', 'y' or 'xy', got {log!r:.40}")
+        raise ValueError(f"expected log to be '', 'x', 'y' or 'xy', got {_kind(log)}")
     drawn = {name: _line(name, line) for name, line in _named("lines", lines).items()}
     mark = None if mark is None else _number("mark", mark)
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
@@ -85,7 +85,7 @@ def two_clocks(
     ['t', 'log-SNR']
     """
     if isinstance(xlabels, str) or not isinstance(xlabels, Sequence) or len(xlabels) != 2:
-        raise TypeError(f"expected xlabels as two names, one for each side, got {xlabels!r:.40}")
+        raise TypeError(f"expected xlabels as two names, one for each side, got {_kind(xlabels)}")
     sides = [{name: _line(name, line) for name, line in _named("lines", lines).items()} for lines in (left, right)]
     figure, pair = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True, layout="constrained")
     for axes, lines, xlabel in zip(pair, sides, xlabels, strict=True):
@@ -129,7 +129,7 @@ def picture_and_curves(
     shown = _pictures("picture", _array("picture", picture)[None])[0]
     tables = {name: _array(name, table).ravel() for name, table in _named("lines", lines).items()}
     if not isinstance(t, Integral) or not all(0 <= t < len(table) for table in tables.values()):
-        raise ValueError(f"expected t to be a row of every table, got {t!r:.40}")
+        raise ValueError(f"expected t to be a row of every table, got {_kind(t)}")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0), width_ratios=(1, 1.5), layout="constrained")
     left.imshow(shown, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     left.set_title(title, fontsize=10)
@@ -180,8 +180,8 @@ def picture_rows(
     """
     tables = {name: _pictures(name, row) for name, row in _named("rows", rows).items()}
     size = _number("size", size, 1e-3)
-    if columns is not None and (isinstance(columns, str) or not isinstance(columns, Sequence)):
-        raise TypeError(f"expected columns as a list of headings, got {type(columns).__name__}")
+    if columns is not None and (isinstance(columns, str | bytes) or not isinstance(columns, Sequence)):
+        raise TypeError(f"expected columns as a list of headings, got {_kind(columns)}")
     width = max(len(row) for row in tables.values())
     figure, grid = plt.subplots(
         len(tables), width, figsize=(size * width + 0.9, size * len(tables) + 0.4), squeeze=False, layout="constrained"
@@ -321,32 +321,42 @@ def trajectories(
     return figure
 
 
+def _kind(value: object) -> str:
+    """Name a value in a few words, for the end of a sentence that begins with "expected"."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return f"{value!r:.40}"
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + (f" of shape {tuple(shape)}" if isinstance(shape, tuple) else "")
+
+
 def _array(name: str, value: object) -> np.ndarray:
     """Read a tensor, list or array of numbers as a numpy array."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().double()  # numpy knows no bfloat16
     try:
-        return np.asarray(value, dtype=float)
+        if value is not None and not isinstance(value, str | bytes):  # numpy would read them as NaN and as numbers
+            return np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise TypeError(f"expected {name!r} to hold numbers in a regular shape, got {type(value).__name__}") from None
+        pass
+    raise TypeError(f"expected {name!r} to hold numbers in a regular shape, got {_kind(value)}")
 
 
 def _named(name: str, value: object) -> Mapping:
     if not isinstance(value, Mapping) or not value:
-        raise TypeError(f"expected {name} as a dictionary with at least one name, got {type(value).__name__}")
+        raise TypeError(f"expected {name} as a dictionary with at least one name, got {_kind(value)}")
     return value
 
 
 def _number(name: str, value: object, low: float = -np.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value) or value < low:
         least = "" if low == -np.inf else f" of at least {low:g}"
-        raise ValueError(f"expected {name} as a finite number{least}, got {value!r:.40}")
+        raise ValueError(f"expected {name} as a finite number{least}, got {_kind(value)}")
     return float(value)
 
 
 def _span(name: str, value: object) -> tuple[float, float]:
     if not isinstance(value, Sequence) or len(value) != 2:
-        raise TypeError(f"expected {name} as a pair (low, high), got {value!r:.40}")
+        raise TypeError(f"expected {name} as a pair (low, high), got {_kind(value)}")
     low, high = _number(f"{name}[0]", value[0]), _number(f"{name}[1]", value[1])
     if low >= high:
         raise ValueError(f"expected {name} as (low, high) with low < high, got ({low:g}, {high:g}): swap them")
@@ -355,7 +365,7 @@ def _span(name: str, value: object) -> tuple[float, float]:
 
 def _line(name: str, value: object) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(value, Sequence) or len(value) != 2:
-        raise TypeError(f"expected line {name!r} as a pair (x, y), got {type(value).__name__}")
+        raise TypeError(f"expected line {name!r} as a pair (x, y), got {_kind(value)}")
     x, y = _array(name, value[0]), _array(name, value[1])
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"expected x and y of line {name!r} as two lists of one length, got {x.shape} and {y.shape}")
