@@ -540,7 +540,7 @@ CLOCK_MISTAKES = [
 
 def zero_terminal_snr(alpha_bar):
     a = alpha_bar.sqrt()
-    first, last = a[1].clone(), a[-1].clone()
+    first, last = a[1], a[-1]
     a = (a - last) * first / (first - last)
     a[0] = 1
     return a**2

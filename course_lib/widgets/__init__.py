@@ -1,4 +1,4 @@
-"""Widgets: pictures that a reader moves. Everything works from the keyboard, and without a live kernel as a picture.
+"""Widgets: pictures that a reader moves, by mouse or keyboard; without a live kernel, still pictures.
 
 Equation: none.
 Shapes: none; numbers and words in, a matplotlib Figure drawn by the caller out.

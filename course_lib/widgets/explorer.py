@@ -28,10 +28,11 @@ PAUSE = 0.02  # seconds in which the moves of a drag gather into one redraw
 def explore(draw: Callable[..., Any], *, alt: str | Callable[..., str], **controls: Any) -> Explorer:
     """Show draw(**values), a matplotlib Figure, and redraw it whenever a reader moves one of the controls.
 
-    controls: name=(low, high) or (low, high, start) for a slider, of whole numbers if all three are whole; high may
-    be the name of an earlier control (t=(0, "T")); name=[...] for a choice, numbers on a slider, words in a menu.
-    alt: a sentence for each setting, alt(**values) or a pattern such as "the digit at t = {t}", shown under the
-    picture. An error in the first drawing is raised; a later one is told in place of the sentence.
+    controls: name=(low, high) or (low, high, start) for a slider, of whole numbers if all three are whole;
+    high may be the name of an earlier control (t=(0, "T")); name=[...] for a choice, numbers on a slider,
+    words in a menu. alt: a sentence for each setting, alt(**values) or a pattern such as "the digit at
+    t = {t}", shown under the picture. An error in the first drawing is raised; a later one is told in place
+    of the sentence.
     Raises TypeError or ValueError for a control that is neither, and for alt text that is empty.
 
     >>> import matplotlib.pyplot as plt
@@ -46,8 +47,8 @@ def explore(draw: Callable[..., Any], *, alt: str | Callable[..., str], **contro
 class Explorer:
     """A picture with controls, made by `explore`.
 
-    controls: name -> ipywidget, whose `value` may be set in code as well. png: the picture now; words: the sentence
-    under it now. In a saved page, where nothing can move, the last picture and its words remain.
+    controls: name -> ipywidget, whose `value` may be set in code as well. png: the picture now; words: the
+    sentence under it now. In a saved page, where nothing can move, the last picture and its words remain.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Explorer:
         for name, wanted in controls.items():
             self.controls[name] = _control(name, wanted, self.controls)
         self.png, self.words = self._drawn()
-        self._picture = ipywidgets.Image(value=self.png, format="png", layout={"max_width": "100%"})
+        self._picture = ipywidgets.Image(
+            value=self.png, format="png", layout={"max_width": "100%", "align_self": "flex-start"}
+        )
         self._caption = ipywidgets.HTML(_paragraph(self.words))
         self.box = ipywidgets.VBox([*self.controls.values(), self._picture, self._caption])
         self._stale = False  # moved since the last drawing
