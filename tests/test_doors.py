@@ -449,7 +449,7 @@ def test_the_good_call_runs(function, good):
 def test_bad_input_is_refused_in_one_sentence(function, good, name, bad):
     thrown = []
 
-    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(bad)
     def throw(value):
         thrown.append(value)

@@ -117,3 +117,44 @@ def test_tensors_with_gradients_and_of_half_precision_are_read():
     y = torch.tensor([1.0, 2.0], requires_grad=True)
     line = viz.curves({"a": (torch.tensor([0, 1]), y.bfloat16())}, "t", "y").axes[0].lines[0]
     assert line.get_ydata().tolist() == [1.0, 2.0]
+
+
+def test_two_clocks_show_one_measurement_twice():
+    left, right = {"a": ([0, 1], [3, 4])}, {"a": ([5, 9], [3, 4])}
+    one, other = viz.two_clocks(left, right, ("t", "log-SNR"), "share").axes
+    assert one.lines[0].get_xydata().tolist() == [[0, 3], [1, 4]] and one.get_ylabel() == "share"
+    assert other.lines[0].get_xydata().tolist() == [[5, 3], [9, 4]] and other.get_xlabel() == "log-SNR"
+
+
+def test_rulers_stand_below_one_another_over_a_band():
+    axes = viz.rulers({"linear": [1.0, 2.0], "cosine": [0.5]}, "log-SNR", band=(0, 1), band_name="useful").axes[0]
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[1.0, 0.0], [2.0, 0.0]], [[0.5, 1.0]]]
+    assert axes.get_ylim() == (1.5, -0.5) and axes.get_xlabel() == "log-SNR"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["useful"]
+    assert axes.patches[0].get_extents().width > 0
+
+
+def test_picture_and_curves_mark_the_row_t():
+    tables = {"signal_rate": torch.tensor([1.0, 0.5, 0.0]), "noise_rate": [0.0, 0.8, 1.0]}
+    picture, rates = viz.picture_and_curves(torch.full((1, 4, 4), 0.25), tables, 1, title="t = 1").axes
+    assert float(picture.images[0].get_array().max()) == 0.25 and picture.get_title() == "t = 1"
+    dots = [line.get_xydata().tolist() for line in rates.lines if len(line.get_xydata()) == 1]
+    assert dots == [[[1.0, 0.5]], [[1.0, 0.8]]]
+    assert rates.lines[0].get_ydata().tolist() == [1.0, 0.5, 0.0]
+
+
+def test_fields_share_their_points_and_have_a_bar_each():
+    at, arrows = np.array([[0.0, 1.0]]), {"t = 50": np.array([[3.0, 4.0]]), "t = 900": np.array([[0.0, 2.0]])}
+    figure = viz.fields(at, arrows, cloud=np.zeros((3, 2)))
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    quivers = [next(c for c in axes.collections if hasattr(c, "U")) for axes in panels]
+    assert [axes.get_title() for axes in panels] == ["t = 50", "t = 900"] and len(figure.axes) == 4
+    assert [float(quiver.get_array()[0]) for quiver in quivers] == [5.0, 2.0]
+
+
+def test_shares_stand_side_by_side_over_what_chance_allows():
+    axes = viz.shares({"data": [0.2, 0.8], "drawn": [0.4, 0.6]}, 0.5, 0.1, "cluster").axes[0]
+    band, *bars = axes.patches
+    assert [round(bar.get_height(), 6) for bar in bars] == [0.2, 0.8, 0.4, 0.6]
+    assert bars[0].get_x() < bars[2].get_x() < bars[1].get_x() and bars[0].get_hatch() != bars[2].get_hatch()
+    assert np.allclose([band.get_y(), band.get_y() + band.get_height()], [0.4, 0.6])
