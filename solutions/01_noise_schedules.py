@@ -326,7 +326,7 @@ sizes = (50, 100, 300, 1000, 3000)
 same = {T: last_step(T, scale=1) for T in sizes}
 scaled = {T: last_step(T, scale=1000 / T) for T in sizes}
 for T in sizes:
-    print(f"T = {T:4}: signal rate {same[T][0]:.1e} with the same ends, {scaled[T][0]:.1e} with scaled ends")
+    print(f"T = {T:4}: signal rate {same[T][0]:.3g} with the same ends, {scaled[T][0]:.3g} with scaled ends")
 print(fewer.compare(round(same[100][0], 2)))
 
 # %% [markdown]
@@ -584,7 +584,7 @@ def words_size(size, t):
 
 
 # %%
-explore(draw_size, alt=words_size, size=[64, 32, 16, 8], t=(1, 1000, 450))
+explore(draw_size, alt=words_size, size=[64, 32, 16, 8], t=(1, 1000, 300))
 
 # %% [markdown]
 # The cure is to take back what was given away: run the larger picture $2 \ln 8$ lower on the clock. Here
