@@ -121,16 +121,16 @@ class Explorer:
         figure = self.draw(**values)
         if not hasattr(figure, "savefig"):
             raise TypeError(f"expected draw to return a matplotlib Figure, got {type(figure).__name__}")
-        words = str(self.alt(**values) if callable(self.alt) else self.alt.format(**values))
         buffer = io.BytesIO()
         try:
             figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
         finally:
             if "matplotlib.pyplot" in sys.modules:
                 sys.modules["matplotlib.pyplot"].close(figure)
-        if not words.strip():
+        words = " ".join(str(self.alt(**values) if callable(self.alt) else self.alt.format(**values)).split())
+        if not words:
             raise ValueError("expected alt to give a sentence for these values, got nothing")
-        return buffer.getvalue(), " ".join(words.split())
+        return buffer.getvalue(), words
 
     def __repr__(self) -> str:
         return f"[picture with sliders: {self.words}]"
@@ -153,15 +153,13 @@ def _control(name: str, wanted: Any, before: dict[str, Any]) -> Any:
     look = {"description": name.replace("_", " "), "style": {"description_width": "6em"}}
     if not name.isidentifier():
         raise ValueError(f"expected a control's name to be a Python name, got {name!r}")
+    wide = {**look, "layout": {"width": "32em", "max_width": "100%"}}
     if isinstance(wanted, list) and wanted:
-        wide = {**look, "layout": {"width": "32em", "max_width": "100%"}}
         if all(map(_is_number, wanted)):
             return ipywidgets.SelectionSlider(options=wanted, value=wanted[0], **wide)
         return ipywidgets.Dropdown(options=[(str(item), item) for item in wanted], value=wanted[0], **look)
     if isinstance(wanted, tuple) and len(wanted) in (2, 3):
-        return _slider(
-            name, *wanted, before=before, look={**look, "layout": {"width": "32em", "max_width": "100%"}}
-        )
+        return _slider(name, *wanted, before=before, look=wide)
     raise TypeError(
         f"expected the control {name} as (low, high), (low, high, start) or a list of choices, got {wanted!r}"
     )
