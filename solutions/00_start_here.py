@@ -62,8 +62,8 @@ for name, k in {"first": 3, "second": 4}.items():
     rows[f"{name}: x_t"] = torch.stack([step.x_t[k] for step in shown] + [drawn[k]])
     rows[f"{name}: guess"] = torch.stack([step.prediction.x0[k] for step in shown] + [drawn[k]])
 figure = viz.picture_rows(rows, columns=[f"t = {step.t}" for step in shown] + ["t = 0"])
-show(figure, "Two drawings from noise at t = 1000 to a clean digit at t = 0. Above, the noise thins out slowly; "
-             "below, the guess begins as the same grey blur for both and sharpens into a digit long before.")
+show(figure, "Two drawings from noise at t = 1000 to a clean digit at t = 0. Above, the noise thins out "
+             "slowly; below, the guess begins as the same grey blur for both and sharpens long before.")
 
 # %% [markdown]
 # **What you saw.** The upper row of each pair is $x_t$, what the model has on its desk. The lower row is its
@@ -89,11 +89,11 @@ figure = viz.curves({"the right digit, such as a 5": (times, right_kind.mean(1))
                      "the very picture that is drawn": (times, right_one.mean(1))},
                     xlabel="step t, from noise (1000) to picture (0)", ylabel="share of 100 drawings")
 figure.axes[0].invert_xaxis()
-show(figure, "Two curves that rise on the way from t = 1000 to 0. The guess becomes the right digit early, mostly "
-             "between t = 900 and 600, and the very picture that comes out later, mostly between 700 and 300.")
+show(figure, "Two curves that rise on the way from t = 1000 to 0. The guess becomes the right digit "
+             "early, mostly between t = 900 and 600, and the very picture later, mostly between 700 and 300.")
 
 # %%
-stays = right_kind.flip(0).cumprod(0).sum(0).long()  # for each drawing, how many of the last steps were all right
+stays = right_kind.flip(0).cumprod(0).sum(0).long()  # for each: how many last steps are right
 since = int(times[len(steps) - stays].median())
 print(f"half of the drawings have settled on their digit at t = {since}")
 settled.compare(since)
@@ -129,7 +129,8 @@ show(figure, "Ten drawn digits above, and below each the nearest of the digits t
 # it, so that the predictor no longer insists on the exact pixels. What will it draw with a wide `std`?
 
 # %% tags=["prediction"]
-wide = predict("0.b", "what a wide std draws", options=["blurred digits", "grainy digits", "digits of a new hand"])
+wide = predict("0.b", "what a wide std draws",
+               options=["blurred digits", "grainy digits", "digits of a new hand"])
 
 # %% tags=["picture"]
 rows = {}
@@ -139,12 +140,13 @@ for std in (0.0, 0.1, 0.3, 0.6):
     rows[f"std = {std}"] = x[:10]
     print(f"std = {std}: a drawing is {nearest(x).values.median():.2f} away from its nearest digit")
 figure = viz.picture_rows(rows)
-show(figure, "Four rows of ten drawings, with std 0, 0.1, 0.3 and 0.6. They are the same ten digits in every row, "
-             "with more and more grain over them; none is blurred and none is new.")
+show(figure, "Four rows of ten drawings, with std 0, 0.1, 0.3 and 0.6. They are the same ten digits in "
+             "every row, with more and more grain over them; none is blurred and none is new.")
 
 # %%
-apart = (torch.cdist(pictures.flatten(1), pictures.flatten(1)) / 8).kthvalue(2, dim=1).values  # 1 is the digit itself
-print(f"for comparison: from one real digit to the nearest other one it is {apart.median():.2f}")
+pairs = torch.cdist(pictures.flatten(1), pictures.flatten(1)) / 8
+apart = pairs.kthvalue(2, dim=1).values  # the second smallest: the smallest is a digit's distance to itself
+print(f"for comparison: from a real digit to the nearest other one it is {apart.median():.2f}")
 wide.compare("grainy digits")
 
 # %% [markdown]
@@ -164,8 +166,8 @@ cond = torch.full((10,), wanted)
 asked = sample(ddim_step, predictor, schedule, noise[:10], schedule.steps(50), cond)
 kinds = labels[nearest(asked).indices]
 figure = viz.picture_rows({"asked for": asked}, columns=[f"a {kind}" for kind in kinds.tolist()])
-show(figure, f"Ten drawings from ten different noises, all asked to be a {wanted}; the nearest training digits "
-             f"are labelled {sorted(set(kinds.tolist()))}.")
+show(figure, f"Ten drawings from ten different noises, all asked to be a {wanted}; the nearest training "
+             f"digits are labelled {sorted(set(kinds.tolist()))}.")
 
 # %% [markdown]
 # You will often read that a diffusion model *uncovers the picture that was hidden in the noise*. That can be
@@ -175,9 +177,10 @@ show(figure, f"Ten drawings from ten different noises, all asked to be a {wanted
 one_noise = noise[:1].expand(10, 1, 8, 8)
 walk = list(sample_steps(ddim_step, predictor, schedule, one_noise, schedule.steps(50), torch.arange(10)))
 rows = {f"t = {step.t}": step.x_t for step in (walk[0], walk[25], walk[35])}
-figure = viz.picture_rows({**rows, "t = 0": walk[-1].x_next}, columns=[f"cond = {digit}" for digit in range(10)])
-show(figure, "Ten columns that begin with the same noise at t = 1000 and end at t = 0 as the ten digits 0 to 9, "
-             "one for each condition.")
+rows["t = 0"] = walk[-1].x_next
+figure = viz.picture_rows(rows, columns=[f"cond = {digit}" for digit in range(10)])
+show(figure, "Ten columns that begin with the same noise at t = 1000 and end at t = 0 as the ten digits "
+             "0 to 9, one for each condition.")
 
 # %% [markdown]
 # **What you saw.** One noise became ten digits. So no picture was hidden in it: the noise is the starting
@@ -227,7 +230,7 @@ scale_pixels = check("0.1", scale_pixels)
 
 # %%
 x0 = scale_pixels(grey)
-print(f"your pictures: from {x0.min():.0f} to {x0.max():.0f}, mean {x0.mean():.2f}, shape {tuple(x0.shape)}")
+print(f"your pictures: from {x0.min():.0f} to {x0.max():.0f}, mean {x0.mean():.2f}")
 
 # %% [markdown]
 # ### Exercise 0.2 - mix a digit with noise (5 minutes, difficulty 1 of 5)
@@ -291,8 +294,8 @@ stations, digit = range(100, 1001, 100), x0[5:6]
 rows = {"noised to t": torch.cat([noised(digit, t) for t in stations]),
         "walked back": torch.cat([walk_back(noised(digit, t), t) for t in stations])}
 figure = viz.picture_rows(rows, columns=[f"t = {t}" for t in stations])
-show(figure, "A five, noised more and more from t = 100 to 1000, and below each what the walk back makes of it: from "
-             "little noise the same five, from more noise another five, from pure noise something else.")
+show(figure, "A five, noised more and more from t = 100 to 1000, and below each what the walk back makes "
+             "of it: the same five, then another five, then from pure noise something else.")
 
 # %%
 from course_lib.profile import budget
@@ -300,7 +303,8 @@ from course_lib.profile import budget
 n = budget(smoke=100, cpu=200, gpu=200)
 for t in (200, 500, 800, 1000):
     row = nearest(walk_back(noised(x0[:n], t), t)).indices
-    itself, same_kind = (row == torch.arange(n)).double().mean(), (labels[row] == labels[:n]).double().mean()
+    itself = (row == torch.arange(n)).double().mean()
+    same_kind = (labels[row] == labels[:n]).double().mean()
     print(f"t = {t:4d}: {itself:4.0%} come back as themselves, {same_kind:4.0%} as the same digit")
     if t == 500:
         came_back = round(100 * float(itself))
@@ -321,18 +325,22 @@ back.compare(came_back)
 # %%
 from tqdm.auto import tqdm
 
-n_steps = budget(smoke=100, cpu=1000, gpu=1000)  # T = 1000: every single step
-walk = sample_steps(ddim_step, predictor, schedule, noise, schedule.steps(n_steps))
+crowd = torch.randn(1000, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+n_steps = budget(smoke=20, cpu=150, gpu=150)
+walk = sample_steps(ddim_step, predictor, schedule, crowd, schedule.steps(n_steps))
 for step in tqdm(walk, total=n_steps, desc="steps"):
     latest = step  # what is kept, whenever you stop
 
 # %%
-same = (nearest(latest.prediction.x0).indices == nearest(drawn).indices).double().mean()
-print(f"reached t = {latest.t_next}; {same:.0%} of the guesses are the picture that 50 steps drew")
+different = len(nearest(latest.prediction.x0).indices.unique())
+lottery = 1797 * (1 - (1 - 1 / 1797) ** 1000)
+print(f"reached t = {latest.t_next}: the 1,000 guesses name {different} different digits")
+print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} different ones")
 
 # %% [markdown]
-# **What you saw.** Many more steps, almost the same pictures: 50 were enough here. Lesson 05 asks how few
-# will do.
+# **What you saw.** If you stopped it early, the guesses were still blurs and named few digits. If you let it
+# finish, the 1,000 drawings hit about as many different digits as a fair lottery: this walk forgets none of
+# its data and prefers none. Lesson 07 asks the same of GANs.
 #
 # How much a cell computes comes from one place, `budget(smoke=..., cpu=..., gpu=...)`. The *profile* chooses:
 # `gpu` where there is a CUDA card, otherwise `cpu`, and `smoke` for automatic tests. The first line of each
