@@ -126,10 +126,10 @@ def dpm_step(
     step = ddim_step(predict, schedule, x_t, t, t_next, cond)
     if previous is not None and (not isinstance(previous, Step) or previous.t_next != t):
         raise ValueError(f"expected previous to be the Step that ended at t = {t}, or None, got {described(previous)}")
-    if previous is None or t_next == 0 or schedule.signal_rate[previous.t] == 0:
+    if previous is None or t_next == 0:
         return step
     log_sigma = schedule.sigma[[previous.t, t, t_next]].log()
-    h_last, h = -log_sigma.diff()  # how far lambda rose in the last step, and rises in this one
+    h_last, h = -log_sigma.diff()  # how far lambda rose in the last step (infinitely far if from a = 0), and rises now
     slope = (step.prediction.x0 - previous.prediction.x0) * float(h / (2 * h_last))
     a_next, _ = schedule.rates(t_next, x_t)
     return step._replace(x_next=step.x_next - a_next * float(torch.expm1(-h)) * slope)
