@@ -320,7 +320,8 @@ back.compare(came_back)
 #
 # Some cells work for a while. They show a bar with the time left, and you may stop them: press the square
 # **stop** button above, or the key `I` twice outside of a cell. A red message `KeyboardInterrupt` appears;
-# that is all right, and nothing is lost that the loop had reached. Try it on this cell, or let it finish.
+# that is all right, and nothing is lost that the loop had reached: go on with the next cell. Try it on this
+# cell, or let it finish.
 
 # %%
 from tqdm.auto import tqdm
@@ -338,9 +339,9 @@ print(f"reached t = {latest.t_next}: the 1,000 guesses name {different} differen
 print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} different ones")
 
 # %% [markdown]
-# **What you saw.** If you stopped it early, the guesses were still blurs and named few digits. If you let it
-# finish, the 1,000 drawings hit about as many different digits as a fair lottery: this walk forgets none of
-# its data and prefers none. Lesson 07 asks the same of GANs.
+# **What you saw.** If you stopped it early, the guesses were still blurs and named fewer digits. If you let
+# it finish, the 1,000 drawings hit about as many different digits as a fair lottery: this walk forgets none
+# of its data and prefers none. Lesson 07 asks the same of GANs.
 #
 # How much a cell computes comes from one place, `budget(smoke=..., cpu=..., gpu=...)`. The *profile* chooses:
 # `gpu` where there is a CUDA card, otherwise `cpu`, and `smoke` for automatic tests. The first line of each
@@ -436,16 +437,20 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 #
 # ## References
 #
-# - Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models, arXiv:2006.11239, eq. 4 (adding noise).
-# - Song, Meng, Ermon: Denoising Diffusion Implicit Models, arXiv:2010.02502, eq. 12 (the step that
-#   `ddim_step` takes).
+# - Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models,
+#   [arXiv:2006.11239](https://arxiv.org/abs/2006.11239), eq. 4 (adding noise).
+# - Song, Meng, Ermon: Denoising Diffusion Implicit Models,
+#   [arXiv:2010.02502](https://arxiv.org/abs/2010.02502), eq. 12 (the step that `ddim_step` takes).
 # - Karras, Aittala, Aila, Laine: Elucidating the Design Space of Diffusion-Based Generative Models,
-#   arXiv:2206.00364, appendix B.3, eq. 57 (the exact predictor of a finite data set).
-# - Kamb, Ganguli: An analytic theory of creativity in convolutional diffusion models, arXiv:2412.20292 (how
-#   networks miss the exact predictor, and so draw something new).
-# - Meng et al.: SDEdit, arXiv:2108.01073 (noise part of the way, walk back).
-# - Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI repository, 1998, doi:10.24432/C50P49
-#   (the digits).
+#   [arXiv:2206.00364](https://arxiv.org/abs/2206.00364), appendix B.3, eq. 57 (the exact predictor of a
+#   finite data set).
+# - Kamb, Ganguli: An analytic theory of creativity in convolutional diffusion models,
+#   [arXiv:2412.20292](https://arxiv.org/abs/2412.20292) (how networks miss the exact predictor, and so draw
+#   something new).
+# - Meng et al.: SDEdit, [arXiv:2108.01073](https://arxiv.org/abs/2108.01073) (noise part of the way, walk
+#   back).
+# - Alpaydin, Kaynak: Optical Recognition of Handwritten Digits, UCI repository, 1998,
+#   [doi:10.24432/C50P49](https://doi.org/10.24432/C50P49) (the digits).
 #
 # ## Next
 #

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from course_lib import data, schedules
 from course_lib.checks import check
 from course_lib.checks.engine import diagnose
 from course_lib.checks.lesson_00 import EXERCISES
+from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.samplers import ddim_step, sample
 
 
 def verdict(number, function):
@@ -274,3 +277,38 @@ def test_the_mistake_the_lesson_breaks_on_purpose_is_named():
 
     assert verdict("0.2", my_mistake).name == "swapped"
     assert verdict("0.2", forgot_to_return).name == "nothing returned"
+
+
+# ---- what the lesson claims, on other noise than it shows -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.digits()
+
+
+def drawn(digits, noise, std=0.0, cond=None):
+    schedule = schedules.cosine(T=1000)
+    predictor = ExactPredictor(GaussianMixture(digits[0], std=std, labels=digits[1]), schedule)
+    return sample(ddim_step, predictor, schedule, noise, schedule.steps(50), cond)
+
+
+def nearest(digits, x):
+    """Root mean square distance over the pixels, one picture at a time, and the row of the digit."""
+    apart = [(digits[0] - one).square().mean((1, 2, 3)).sqrt().min(0) for one in x]
+    return torch.stack([a.values for a in apart]), torch.stack([a.indices for a in apart])
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_points_draw_the_very_digits_and_a_wide_std_adds_that_much_grain(digits, seed):
+    noise = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    distance, _ = nearest(digits, drawn(digits, noise))
+    assert distance.max() < 1e-5
+    distance, _ = nearest(digits, drawn(digits, noise, std=0.3))
+    assert 0.25 < distance.median() < 0.31
+
+
+def test_one_noise_becomes_ten_digits(digits):
+    noise = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(9)).expand(10, 1, 8, 8)
+    _, row = nearest(digits, drawn(digits, noise, cond=torch.arange(10)))
+    assert digits[1][row].tolist() == list(range(10))
