@@ -7,10 +7,17 @@ Does not belong here: networks and noise.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import math
 import os
+import shutil
+import socket
+import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +25,39 @@ from torch import Tensor
 from course_lib.doors import data_batch, described, generator_or_none, real_number, whole_number
 from course_lib.models.exact import GaussianMixture
 
-__all__ = ["batches", "checkerboard", "data_dir", "digits", "ring", "spiral", "two_moons"]
+__all__ = [
+    "DataError",
+    "Digits",
+    "batches",
+    "checkerboard",
+    "data_dir",
+    "digits",
+    "handwritten",
+    "mnist",
+    "ring",
+    "spiral",
+    "two_moons",
+]
+
+#: SHA-256 of the four unpacked files of MNIST (LeCun, Cortes and Burges)
+MNIST_FILES = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+class DataError(RuntimeError):
+    """Data are neither here nor to be had; the message says what to do."""
+
+
+class Digits(NamedTuple):
+    """Handwritten digits, and which: pictures (N, 1, 28, 28) in [-1, 1], labels (N,) in 0..9."""
+
+    pictures: Tensor
+    labels: Tensor
+    name: str
 
 
 def data_dir() -> Path:
@@ -103,6 +142,81 @@ def digits() -> tuple[Tensor, Tensor]:
     bunch = load_digits()
     pictures = torch.as_tensor(bunch.images, dtype=torch.float32)[:, None] / 8 - 1  # 0..16 grey levels
     return pictures, torch.as_tensor(bunch.target, dtype=torch.int64)
+
+
+def mnist(train: bool = True) -> Digits:
+    """Load MNIST from data_dir(), fetching it there once if need be: 60,000 training digits, or 10,000 test digits.
+
+    The unpacked files must match their SHA-256, or they are unpacked or fetched again, beside the old ones, and moved
+    in whole. Raises DataError, saying what to do, when they are neither here nor reachable.
+    """
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    folder = data_dir() / "MNIST" / "raw"
+    if not _all_match(folder):
+        _fetch_mnist(folder)
+    part = "train" if train else "t10k"
+    pictures = read_image_file(str(folder / f"{part}-images-idx3-ubyte"))  # (N, 28, 28), 0..255
+    labels = read_label_file(str(folder / f"{part}-labels-idx1-ubyte"))
+    return Digits(pictures[:, None].float() / 127.5 - 1, labels, "MNIST")
+
+
+def handwritten(train: bool = True) -> Digits:
+    """Load MNIST, or where it is not to be had the embedded digits enlarged to 28 x 28, so that a lesson goes on.
+
+    `name` says which it was. The embedded ones are 1,500 for training and 297 for testing.
+    """
+    try:
+        return mnist(train)
+    except DataError:
+        pictures, labels = digits()
+        rows = slice(None, 1500) if train else slice(1500, None)
+        large = torch.nn.functional.interpolate(pictures[rows], size=(20, 20), mode="bilinear", align_corners=False)
+        large = torch.nn.functional.pad(large, (4, 4, 4, 4), value=-1.0)  # MNIST's own margin
+        return Digits(large, labels[rows], "embedded digits, enlarged")
+
+
+def _all_match(folder: Path) -> bool:
+    """Whether every file of MNIST is there, whole and true."""
+    try:
+        return all(
+            hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in MNIST_FILES.items()
+        )
+    except OSError:
+        return False
+
+
+def _fetch_mnist(folder: Path) -> None:
+    """Unpack, and where needed download, in a draft folder beside the real one; then move the files in."""
+    import torchvision
+
+    advice = "go on with the embedded digits (data.handwritten), or copy the four .gz files of MNIST into"
+    patience = socket.getdefaulttimeout()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as draft:
+            raw = Path(draft) / "MNIST" / "raw"
+            raw.mkdir(parents=True)
+            for packed in folder.glob("*-ubyte.gz"):
+                shutil.copyfile(packed, raw / packed.name)
+            socket.setdefaulttimeout(20)
+            torchvision.datasets.MNIST(draft, download=True)  # checks each .gz by MD5, downloads what does not match
+            if not _all_match(raw):
+                raise DataError(f"MNIST was unpacked but does not match its checksums: {advice} {folder}")
+            for name in MNIST_FILES:
+                os.replace(raw / name, folder / name)
+    except PermissionError as error:
+        raise DataError(f"{folder} cannot be written: set COURSE_DATA to a folder of yours") from error
+    except OSError as error:  # URLError is one: no network; so is a full disk
+        full = error.errno == errno.ENOSPC
+        said = "the disk is full: free 70 MB" if full else f"MNIST cannot be had ({error}): {advice} {folder}"
+        raise DataError(said) from error
+    except (RuntimeError, EOFError, zlib.error) as error:  # torchvision's word that no mirror answered
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"MNIST is neither whole in {folder} nor reachable: {advice} it") from error
+    finally:
+        socket.setdefaulttimeout(patience)
 
 
 def batches(x: Tensor, size: int, labels: Tensor | None = None, *, seed: int = 0) -> Iterator:

@@ -72,22 +72,27 @@ class MLP(nn.Module):
     def _door(self, x: Tensor, time: Tensor, label: Tensor | None) -> None:
         if data_batch("x", x).shape[1:] != (self.dim,):
             raise ValueError(f"expected x of shape (B, {self.dim}), got {described(x)}")
-        if x.dtype != self.read.weight.dtype:
-            raise TypeError(f"expected x as {self.read.weight.dtype}, like the weights, got {x.dtype}: call x.float()")
-        _fractions(time, len(x))
-        if label is None:
-            return
-        if self.label is None:
-            raise ValueError(
-                "expected no labels, as this network was made with classes=0: leave cond out, or make it with classes"
-            )
-        if not isinstance(label, Tensor) or label.dtype != torch.int64 or label.shape != (len(x),):
-            raise ValueError(f"expected labels as int64 of shape ({len(x)},), got {described(label)}: call .long()")
-        if label.device.type == "cpu" and not (0 <= int(label.min()) and int(label.max()) <= self.classes):
-            raise ValueError(
-                f"expected labels in 0..{self.classes} ({self.classes} means no label), "
-                f"got {int(label.min())}..{int(label.max())}"
-            )
+        network_inputs(x, time, label, self.read.weight.dtype, self.classes)
+
+
+def network_inputs(x: Tensor, time: Tensor, label: Tensor | None, dtype: torch.dtype, classes: int) -> None:
+    """Let in x of the weights' dtype, time (B,) in [0, 1] and labels (B,) in 0..classes, for any network here."""
+    if x.dtype != dtype:
+        raise TypeError(f"expected x as {dtype}, like the weights, got {x.dtype}: call x.to({dtype})")
+    _fractions(time, len(x))
+    if label is None:
+        return
+    if not classes:
+        raise ValueError(
+            "expected no labels, as this network was made with classes=0: leave cond out, or make it with classes"
+        )
+    if not isinstance(label, Tensor) or label.dtype != torch.int64 or label.shape != (len(x),):
+        raise ValueError(f"expected labels as int64 of shape ({len(x)},), got {described(label)}: call .long()")
+    if label.device.type == "cpu" and not (0 <= int(label.min()) and int(label.max()) <= classes):
+        raise ValueError(
+            f"expected labels in 0..{classes} ({classes} means no label), "
+            f"got {int(label.min())}..{int(label.max())}"
+        )
 
 
 def _fractions(time: Tensor, batch: int | None) -> None:
