@@ -26,6 +26,7 @@ from course_lib.doors import data_batch, described, generator_or_none, real_numb
 from course_lib.models.exact import GaussianMixture
 
 __all__ = [
+    "Batches",
     "DataError",
     "Digits",
     "batches",
@@ -219,7 +220,39 @@ def _fetch_mnist(folder: Path) -> None:
         socket.setdefaulttimeout(patience)
 
 
-def batches(x: Tensor, size: int, labels: Tensor | None = None, *, seed: int = 0) -> Iterator:
+class Batches:
+    """Random batches for ever: x[i], or (x[i], labels[i]). Batch n follows from the seed and n alone.
+
+    So a run that was stopped goes on with the very batch that it would have drawn next: `skip_to(n)`.
+    """
+
+    def __init__(self, x: Tensor, size: int, labels: Tensor | None = None, *, seed: int = 0) -> None:
+        self.x, self.labels = data_batch("x", x), labels
+        self.size = whole_number("size", size, 1, len(x))
+        self.seed = whole_number("seed", seed, 0, 2**31 - 1)
+        if labels is not None and (not isinstance(labels, Tensor) or labels.shape[:1] != (len(x),)):
+            raise ValueError(f"expected one label for each of {len(x)} rows, got {described(labels)}")
+        self.drawn, self._epoch = 0, -1
+
+    def skip_to(self, n: int) -> None:
+        """Let the next batch be number n, counted from 0."""
+        self.drawn = whole_number("n", n, 0)
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Tensor | tuple[Tensor, Tensor]:
+        epoch, place = divmod(self.drawn, len(self.x) // self.size)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 2**32 + epoch)
+            self._order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
+            self._epoch = epoch
+        rows = self._order[place * self.size : (place + 1) * self.size]
+        self.drawn += 1
+        return self.x[rows] if self.labels is None else (self.x[rows], self.labels[rows])
+
+
+def batches(x: Tensor, size: int, labels: Tensor | None = None, *, seed: int = 0) -> Batches:
     """Yield random batches for ever: x[i], or (x[i], labels[i]) when labels are given; each epoch sees each row once.
 
     x (N, *dims) lies in memory as a whole, which at this size beats worker processes. A last, smaller batch of an
@@ -228,18 +261,7 @@ def batches(x: Tensor, size: int, labels: Tensor | None = None, *, seed: int = 0
     >>> next(batches(torch.zeros(100, 2), 32)).shape
     torch.Size([32, 2])
     """
-    data_batch("x", x)
-    size = whole_number("size", size, 1, len(x))
-    if labels is not None and (not isinstance(labels, Tensor) or labels.shape[:1] != (len(x),)):
-        raise ValueError(f"expected one label for each of {len(x)} rows, got {described(labels)}")
-    return _forever(x, size, labels, torch.Generator().manual_seed(whole_number("seed", seed, 0)))
-
-
-def _forever(x: Tensor, size: int, labels: Tensor | None, generator: torch.Generator) -> Iterator:
-    while True:
-        order = torch.randperm(len(x), generator=generator).to(x.device)
-        for rows in order[: len(x) // size * size].split(size):
-            yield x[rows] if labels is None else (x[rows], labels[rows])
+    return Batches(x, size, labels, seed=seed)
 
 
 def _draw(n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

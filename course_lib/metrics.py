@@ -121,7 +121,9 @@ def _pair(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"expected finite {name} features, got NaN or infinity: look at the pictures first")
         pair.append(x.astype(np.float64))
     if pair[0].shape[1] != pair[1].shape[1]:
-        raise ValueError(f"expected both sets in one feature space, got widths {pair[0].shape[1]} and {pair[1].shape[1]}")
+        raise ValueError(
+            f"expected both sets in one feature space, got widths {pair[0].shape[1]} and {pair[1].shape[1]}"
+        )
     return pair[0], pair[1]
 
 

@@ -90,8 +90,7 @@ def network_inputs(x: Tensor, time: Tensor, label: Tensor | None, dtype: torch.d
         raise ValueError(f"expected labels as int64 of shape ({len(x)},), got {described(label)}: call .long()")
     if label.device.type == "cpu" and not (0 <= int(label.min()) and int(label.max()) <= classes):
         raise ValueError(
-            f"expected labels in 0..{classes} ({classes} means no label), "
-            f"got {int(label.min())}..{int(label.max())}"
+            f"expected labels in 0..{classes} ({classes} means no label), got {int(label.min())}..{int(label.max())}"
         )
 
 

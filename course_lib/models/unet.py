@@ -74,8 +74,9 @@ class UNet(nn.Module):
     """Map noisy pictures x (B, C, H, W), time (B,) in [0, 1] and optional labels (B,) to pictures like x.
 
     widths: channels at each size, from the largest picture to the smallest. patch: 2 folds each 2 x 2 square of pixels
-    into channels first (pixel unshuffle), a quarter of the work for a little sharpness. classes: number of labels; label ==
-    classes means "no label", the null condition of guidance. H and W must divide by patch * 2 ** (len(widths) - 1).
+    into channels first (pixel unshuffle), a quarter of the work for a little sharpness. classes: number of labels;
+    label == classes means "no label", the null condition of guidance. H and W must divide by
+    patch * 2 ** (len(widths) - 1).
     Raises ValueError or TypeError when x, time or label has another shape or kind.
 
     >>> net = UNet(channels=1, widths=(16, 32))
@@ -137,9 +138,14 @@ class UNet(nn.Module):
         return nn.functional.silu(context)
 
     def _door(self, x: Tensor, time: Tensor, label: Tensor | None) -> None:
-        if data_batch("x", x).ndim != 4 or x.shape[1] != self.channels or x.shape[2] % self.stride or x.shape[3] % self.stride:
+        if (
+            data_batch("x", x).ndim != 4
+            or x.shape[1] != self.channels
+            or x.shape[2] % self.stride
+            or x.shape[3] % self.stride
+        ):
             raise ValueError(
-                f"expected x of shape (B, {self.channels}, H, W) with H and W divisible by {self.stride}, got {described(x)}"
+                f"expected x of shape (B, {self.channels}, H, W), H and W multiples of {self.stride}, got {described(x)}"
             )
         network_inputs(x, time, label, self.read.weight.dtype, self.classes)
 
