@@ -7,6 +7,8 @@ Does not belong here: networks (features.py), torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -59,10 +61,10 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, *, feature_name: str) ->
     7.0
     """
     real, fake = _pair(real, fake)
-    rr, ff, rf = (((x @ y.T) / x.shape[1] + 1) ** 3 for x, y in ((real, real), (fake, fake), (real, fake)))
     n, m = len(real), len(fake)
-    value = (rr.sum() - np.trace(rr)) / (n * (n - 1)) + (ff.sum() - np.trace(ff)) / (m * (m - 1)) - 2 * rf.mean()
-    return MetricResult("Kernel distance", float(value), n, m, feature_name)
+    within = _kernel_sum(real) / (n * (n - 1)) + _kernel_sum(fake) / (m * (m - 1))
+    value = within - 2 * _kernel_sum(real, fake) / (n * m)
+    return MetricResult("Kernel distance", value, n, m, feature_name)
 
 
 def precision_recall(
@@ -78,8 +80,11 @@ def precision_recall(
     [0.0, 0.0]
     """
     real, fake = _pair(real, fake)
-    if not isinstance(neighbours, int) or not 1 <= neighbours < min(len(real), len(fake)):
-        raise ValueError(f"expected neighbours in 1..{min(len(real), len(fake)) - 1}, got {neighbours!r}")
+    if not isinstance(neighbours, Integral) or not 1 <= neighbours < min(len(real), len(fake)):
+        raise ValueError(
+            f"expected neighbours as a whole number in 1..{min(len(real), len(fake)) - 1}, one less than the smaller "
+            f"set, got {neighbours!r}"
+        )
     precision, recall = _share_within(fake, real, neighbours), _share_within(real, fake, neighbours)
     return (
         MetricResult("Precision", precision, len(real), len(fake), feature_name),
@@ -96,7 +101,9 @@ def class_coverage(labels: np.ndarray, classes: int, *, feature_name: str) -> tu
     >>> [round(r.value, 3) for r in class_coverage(np.array([0, 0, 1, 1]), 4, feature_name="truth")]
     [2.0, 0.693]
     """
-    labels = np.asarray(labels)
+    if not isinstance(classes, Integral) or classes < 1:
+        raise ValueError(f"expected classes as a whole number of at least 1, got {classes!r}")
+    labels = _array("labels", labels)
     if labels.ndim != 1 or len(labels) == 0 or labels.dtype.kind not in "iu":
         raise ValueError(f"expected labels as whole numbers of shape (N,), got {labels.dtype} of shape {labels.shape}")
     if labels.min() < 0 or labels.max() >= classes:
@@ -114,8 +121,8 @@ def _pair(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Let in two sets of finite features of the same width, as float64."""
     pair = []
     for name, x in (("real", real), ("fake", fake)):
-        x = np.asarray(x)
-        if x.ndim != 2 or len(x) < 2 or x.dtype.kind not in "fiu":
+        x = _array(f"{name} features", x)
+        if x.ndim != 2 or len(x) < 2 or x.size == 0 or x.dtype.kind not in "fiu":
             raise ValueError(f"expected {name} features of shape (N, D) with N at least 2, got {x.dtype} {x.shape}")
         if not np.isfinite(x).all():
             raise ValueError(f"expected finite {name} features, got NaN or infinity: look at the pictures first")
@@ -127,12 +134,40 @@ def _pair(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pair[0], pair[1]
 
 
+def _array(name: str, x: np.ndarray) -> np.ndarray:
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor with gradients or on a GPU, ragged rows
+        raise TypeError(
+            f"expected {name} as one array, got {type(x).__name__}: write x.detach().cpu().numpy() for a tensor"
+        ) from error
+
+
+def _kernel_sum(x: np.ndarray, y: np.ndarray | None = None) -> float:
+    """Sum k over all pairs of x and y, or over the pairs of different rows of x."""
+
+    def kernel(dot):
+        return (dot / x.shape[1] + 1) ** 3
+
+    total = sum(kernel(rows @ (x if y is None else y).T).sum() for rows in _few(x))
+    return float(total - kernel((x**2).sum(1)).sum() if y is None else total)
+
+
 def _share_within(points: np.ndarray, others: np.ndarray, neighbours: int) -> float:
     """The share of points that lie within the k-th-neighbour radius of at least one of the others."""
-    radius = np.sort(_distances(others, others), axis=1)[:, neighbours]  # column 0 is the point itself
-    return float((_distances(points, others) <= radius).any(axis=1).mean())
+    middle = others.mean(0)  # far from the origin, the squares below would lose the small distances
+    points, others = points - middle, others - middle
+    slack = 1e-12 * (others**2).sum(1).max()  # of rounding: equal points must lie within a radius of 0
+    radius = [np.partition(rows, neighbours)[:, neighbours] for rows in _squared(others, others)]  # 0: itself
+    reach = np.concatenate(radius) + slack
+    return float(np.mean(np.concatenate([(rows <= reach).any(1) for rows in _squared(points, others)])))
 
 
-def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    squared = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
-    return np.sqrt(squared.clip(min=0))
+def _squared(points: np.ndarray, others: np.ndarray) -> Iterator[np.ndarray]:
+    for rows in _few(points):
+        yield (rows**2).sum(1)[:, None] + (others**2).sum(1) - 2 * rows @ others.T
+
+
+def _few(x: np.ndarray) -> Iterator[np.ndarray]:
+    """A thousand rows at a time, so that ten thousand pictures do not need a table of 800 MB."""
+    return (x[i : i + 1000] for i in range(0, len(x), 1000))
