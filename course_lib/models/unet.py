@@ -7,6 +7,8 @@ Does not belong here: schedules, objectives, training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ class ResidualBlock(nn.Module):
         self.norm_2 = nn.GroupNorm(_groups(channels_out), channels_out)
         self.conv_2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
-        nn.init.zeros_(self.conv_2.weight)
+        _zero(self.conv_2)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         h = self.conv_1(nn.functional.silu(self.norm_1(x)))
@@ -59,8 +61,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.norm = nn.GroupNorm(_groups(channels), channels)
         self.query_key_value = nn.Conv2d(channels, 3 * channels, 1)
-        self.write = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.write.weight)
+        self.write = _zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
@@ -73,9 +74,9 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """Map noisy pictures x (B, C, H, W), time (B,) in [0, 1] and optional labels (B,) to pictures like x.
 
-    widths: channels at each size, from the largest picture to the smallest. patch: 2 folds each 2 x 2 square of pixels
-    into channels first (pixel unshuffle), a quarter of the work for a little sharpness. classes: number of labels;
-    label == classes means "no label", the null condition of guidance. H and W must divide by
+    widths: channels at each size, multiples of 4, from the largest picture to the smallest. patch: 2 folds each 2 x 2
+    square of pixels into channels first (pixel unshuffle), a quarter of the work for a little sharpness. classes:
+    number of labels; label == classes means "no label", the null condition of guidance. H and W must be multiples of
     patch * 2 ** (len(widths) - 1).
     Raises ValueError or TypeError when x, time or label has another shape or kind.
 
@@ -88,6 +89,7 @@ class UNet(nn.Module):
         self, channels: int = 1, widths: tuple[int, ...] = (48, 96), blocks: int = 2, patch: int = 2, classes: int = 0
     ) -> None:
         super().__init__()
+        widths = _widths(widths)
         self.channels, self.patch = whole_number("channels", channels, 1), whole_number("patch", patch, 1, 4)
         self.classes, self.stride = whole_number("classes", classes, 0), patch * 2 ** (len(widths) - 1)
         whole_number("blocks", blocks, 1)
@@ -113,8 +115,7 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
         self.norm = nn.GroupNorm(_groups(width), width)
-        self.write = nn.Conv2d(width, channels * patch**2, 3, padding=1)
-        nn.init.zeros_(self.write.weight)
+        self.write = _zero(nn.Conv2d(width, channels * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         self._door(x, time, label)
@@ -138,16 +139,27 @@ class UNet(nn.Module):
         return nn.functional.silu(context)
 
     def _door(self, x: Tensor, time: Tensor, label: Tensor | None) -> None:
-        if (
-            data_batch("x", x).ndim != 4
-            or x.shape[1] != self.channels
-            or x.shape[2] % self.stride
-            or x.shape[3] % self.stride
-        ):
-            raise ValueError(
-                f"expected x of shape (B, {self.channels}, H, W), H and W multiples of {self.stride}, got {described(x)}"
-            )
+        shape = data_batch("x", x).shape
+        if len(shape) != 4 or shape[1] != self.channels or shape[2] % self.stride or shape[3] % self.stride:
+            wanted = f"(B, {self.channels}, H, W), H and W multiples of {self.stride}"
+            raise ValueError(f"expected x of shape {wanted}, got {described(x)}")
         network_inputs(x, time, label, self.read.weight.dtype, self.classes)
+
+
+def _widths(widths: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(widths, str) or not isinstance(widths, Sequence) or not widths:
+        raise TypeError(f"expected widths as channels at each size, such as (48, 96), got {described(widths)}")
+    for width in widths:
+        if whole_number("each of widths", width, 4) % 4:
+            raise ValueError(f"expected widths as multiples of 4, for four heads of attention, got {width}")
+    return tuple(widths)
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    """Let a layer say nothing at first: a random bias, too, would be noise that the network must unlearn."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _groups(channels: int) -> int:
