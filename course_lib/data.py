@@ -14,8 +14,9 @@ import os
 import shutil
 import socket
 import tempfile
-import zlib
+import threading
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ MNIST_FILES = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+
+PATIENCE = 20  # seconds without an answer, then a server counts as not reachable
+_fetching = threading.Lock()  # the time-out of sockets is one for all threads
 
 
 class DataError(RuntimeError):
@@ -151,15 +155,14 @@ def mnist(train: bool = True) -> Digits:
     The unpacked files must match their SHA-256, or they are unpacked or fetched again, beside the old ones, and moved
     in whole. Raises DataError, saying what to do, when they are neither here nor reachable.
     """
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
     folder = data_dir() / "MNIST" / "raw"
-    if not _all_match(folder):
-        _fetch_mnist(folder)
+    with _fetching:
+        if not _all_match(folder):
+            _fetch_mnist(folder)
     part = "train" if train else "t10k"
-    pictures = read_image_file(str(folder / f"{part}-images-idx3-ubyte"))  # (N, 28, 28), 0..255
-    labels = read_label_file(str(folder / f"{part}-labels-idx1-ubyte"))
-    return Digits(pictures[:, None].float() / 127.5 - 1, labels, "MNIST")
+    pictures = _numbers(folder / f"{part}-images-idx3-ubyte", header=16).reshape(-1, 1, 28, 28)  # 0..255
+    labels = _numbers(folder / f"{part}-labels-idx1-ubyte", header=8)
+    return Digits(pictures.float() / 127.5 - 1, labels.long(), "MNIST")
 
 
 def handwritten(train: bool = True) -> Digits:
@@ -177,6 +180,11 @@ def handwritten(train: bool = True) -> Digits:
         return Digits(large, labels[rows], "embedded digits, enlarged")
 
 
+def _numbers(path: Path, header: int) -> Tensor:
+    """Read the bytes behind a header; read so, MNIST that is there spares the seconds of importing torchvision."""
+    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8, offset=header)
+
+
 def _all_match(folder: Path) -> bool:
     """Whether every file of MNIST is there, whole and true."""
     try:
@@ -189,9 +197,11 @@ def _all_match(folder: Path) -> bool:
 
 def _fetch_mnist(folder: Path) -> None:
     """Unpack, and where needed download, in a draft folder beside the real one; then move the files in."""
-    import torchvision
-
     advice = "go on with the embedded digits (data.handwritten), or copy the four .gz files of MNIST into"
+    try:
+        from torchvision.datasets import MNIST
+    except (ImportError, RuntimeError) as error:  # absent, or built for another torch
+        raise DataError(f"unpacking MNIST needs torchvision ({error}): install the one made for this torch") from error
     patience = socket.getdefaulttimeout()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,19 +210,21 @@ def _fetch_mnist(folder: Path) -> None:
             raw.mkdir(parents=True)
             for packed in folder.glob("*-ubyte.gz"):
                 shutil.copyfile(packed, raw / packed.name)
-            socket.setdefaulttimeout(20)
-            torchvision.datasets.MNIST(draft, download=True)  # checks each .gz by MD5, downloads what does not match
+            socket.setdefaulttimeout(PATIENCE)
+            MNIST(draft, download=True)  # checks each .gz by MD5, downloads what does not match
             if not _all_match(raw):
                 raise DataError(f"MNIST was unpacked but does not match its checksums: {advice} {folder}")
             for name in MNIST_FILES:
                 os.replace(raw / name, folder / name)
-    except PermissionError as error:
-        raise DataError(f"{folder} cannot be written: set COURSE_DATA to a folder of yours") from error
     except OSError as error:  # URLError is one: no network; so is a full disk
-        full = error.errno == errno.ENOSPC
-        said = "the disk is full: free 70 MB" if full else f"MNIST cannot be had ({error}): {advice} {folder}"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            said = f"{folder} cannot be written: set COURSE_DATA to a folder of yours"
+        elif error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+            said = f"the disk is full: free 70 MB for {folder}"
+        else:
+            said = f"MNIST cannot be had ({error}): {advice} {folder}"
         raise DataError(said) from error
-    except (RuntimeError, EOFError, zlib.error) as error:  # torchvision's word that no mirror answered
+    except (RuntimeError, HTTPException) as error:  # torchvision's word that no mirror answered
         if isinstance(error, DataError):
             raise
         raise DataError(f"MNIST is neither whole in {folder} nor reachable: {advice} it") from error
