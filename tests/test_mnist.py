@@ -8,8 +8,10 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,11 +31,12 @@ needs_mnist = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """No test reaches anything but this machine, and what would is refused at once, as in a room without internet."""
-    connect, tried = socket.socket.connect, []
+    connect, tried, patience = socket.socket.connect, [], []
 
     def local_only(self, address):
         if address[0] != "127.0.0.1":
             raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        patience.append(self.gettimeout())
         connect(self, address)
 
     def no_names(host, *args, **kwargs):
@@ -47,7 +50,7 @@ def no_network(monkeypatch):
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    return tried
+    return SimpleNamespace(tried=tried, patience=patience)
 
 
 # The true one
@@ -154,6 +157,7 @@ def refused(said):
 
 
 def test_unpacked_once_and_then_only_read(packed, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(packed / "none"))  # a move from another disk could be cut short
     assert whole() and whole(train=False)
     assert state(packed).keys() == {Path(name) for name in [*NAMES, *PACKED]}
     for name in PACKED:
@@ -193,7 +197,7 @@ def test_a_damaged_packed_file_without_network_is_named_and_nothing_is_touched(p
     (packed / "t10k-labels-idx1-ubyte").write_bytes(b"half")
     before = state(packed)
     refused(r"neither whole in .* nor reachable: go on with the embedded digits .*, or copy the four \.gz files")
-    assert state(packed) == before and no_network
+    assert state(packed) == before and no_network.tried
 
 
 def test_unpacked_files_stay_good_beside_damaged_packed_ones(packed):
@@ -339,7 +343,7 @@ def test_a_file_where_the_folder_should_be(raw):
 
 def test_no_network_at_all(raw, no_network):
     refused("neither whole in .* nor reachable")
-    assert no_network  # it was tried
+    assert no_network.tried
     assert not state(raw)
 
 
@@ -416,7 +420,7 @@ def test_a_server_without_manners(raw, mirror, manners):
 
 
 @pytest.mark.parametrize("manners", ["hangs", "falls silent"])
-def test_a_server_that_hangs_is_given_up(raw, mirror, monkeypatch, manners):
+def test_a_server_that_hangs_is_given_up(raw, mirror, monkeypatch, no_network, manners):
     assert 5 <= data.PATIENCE <= 30
     monkeypatch.setattr(data, "PATIENCE", 0.2)
     socket.setdefaulttimeout(77)
@@ -424,6 +428,7 @@ def test_a_server_that_hangs_is_given_up(raw, mirror, monkeypatch, manners):
         mirror(manners)
         refused("go on with the embedded digits")
         assert socket.getdefaulttimeout() == 77
+        assert set(no_network.patience) == {0.2}
     finally:
         socket.setdefaulttimeout(None)
     assert not state(raw)
