@@ -51,7 +51,8 @@ def fit(
 
     folder: where the run is kept. Whatever ends the loop (break, an interrupt, an error), the same call goes on where
     it stood, to the last bit, random numbers included; a killed process loses at most 30 seconds. Needs data.batches.
-    Raises CheckpointError when the folder holds another run, or cannot be written.
+    Raises CheckpointError when the folder holds another run (network, optimizer, EMA, batches, steps, seed), which is
+    left as it is, and when it cannot be written. The same lr is up to you.
 
     >>> from course_lib import data
     >>> net = nn.Linear(2, 2)
@@ -103,7 +104,10 @@ def _train_step(loss_fn, run: _Run, batches: Iterator, lr) -> tuple[float, float
         raise FloatingPointError(f"expected a finite loss, got {loss.item()} {_where(run, rate)}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    if not torch.isfinite(nn.utils.clip_grad_norm_(net.parameters(), 1.0)):
+    weights = [
+        weight for group in optimizer.param_groups for weight in group["params"]
+    ]  # the others keep old gradients
+    if not torch.isfinite(nn.utils.clip_grad_norm_(weights, 1.0)):
         raise FloatingPointError(f"expected finite gradients, got NaN or infinity {_where(run, rate)}")
     run.whole = False
     optimizer.step()
@@ -115,15 +119,24 @@ def _train_step(loss_fn, run: _Run, batches: Iterator, lr) -> tuple[float, float
 
 def _kept_loop(loss_fn, run: _Run, batches: Batches, lr, folder: Path) -> Iterator[Progress]:
     """The loop, with its state read from the folder first and written there whatever ends it."""
-    if folder in _unfinished:
-        _unfinished.pop(folder).close()  # writes where it stood
+    older = _unfinished.get(folder)
+    if older is not None:
+        if older.gi_running:
+            raise checkpoints.CheckpointError(f"{folder} is in use by another thread: stop it or choose another folder")
+        older.close()  # writes where it stood
+    run.call["batches"] = {"rows": len(batches.x), "size": batches.size, "seed": batches.seed}
     run.read(folder)
     batches.skip_to(run.step)
     loop = _unfinished[folder] = _writing(_loop(loss_fn, run, batches, lr), run, folder)
     try:
         yield from loop
     finally:
-        _unfinished.pop(folder, None)
+        if _unfinished.get(folder) is loop:  # and not one that has taken over since
+            del _unfinished[folder]
+    if run.step < run.steps:
+        raise checkpoints.CheckpointError(
+            f"a newer loop goes on with the run in {folder}, so this one ends at step {run.step}: use the newer one"
+        )
 
 
 def _writing(loop: Iterator[Progress], run: _Run, folder: Path) -> Generator[Progress]:
@@ -144,8 +157,10 @@ class _Run:
 
     def __init__(self, net, optimizer, ema, generator, seed: int, steps: int) -> None:
         self.net, self.optimizer, self.ema, self.generator = net, optimizer, ema, generator
-        self.seed, self.steps, self.step = seed, steps, 0
+        self.steps, self.step = steps, 0
         self.whole = True  # not in the middle of an update
+        self.call = {"kind": "training run", "steps": steps, "seed": seed}  # what must be the same to go on
+        self.call |= {"optimizer": type(optimizer).__name__, "ema_decay": ema.decay if ema else None}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.random = self._random_states()
@@ -153,26 +168,26 @@ class _Run:
     def write(self, folder: Path) -> None:
         if not self.whole:
             return
-        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
-        if self.ema is not None:
-            tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.net.state_dict().items()}
+        tensors = self._weights()
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
         tensors |= {f"random.{name}": state for name, state in self.random.items()}
-        card = {"kind": "training run", "step": self.step, "steps": self.steps, "seed": self.seed}
-        checkpoints.save(folder, tensors, {**card, "ema_updates": self.ema.updates if self.ema else 0})
+        card = {**self.call, "step": self.step, "ema_updates": self.ema.updates if self.ema else 0}
+        checkpoints.save(folder, tensors, card)
 
     def read(self, folder: Path) -> None:
         if not (folder / "card.json").exists():
             return
         tensors, card = checkpoints.load(folder)
-        mine = {"kind": "training run", "steps": self.steps, "seed": self.seed}
-        other = {name: card.get(name) for name, value in mine.items() if card.get(name) != value}
+        other = {name: card.get(name) for name, value in self.call.items() if card.get(name) != value}
         if other:
+            mine = {name: self.call[name] for name in other}
             raise checkpoints.CheckpointError(
                 f"expected a run with {mine} in {folder}, got {other}: choose another folder"
             )
         try:
+            if _kinds(tensors) != _kinds(self._weights()):
+                raise ValueError("other weights")  # found before any is overwritten
             self.net.load_state_dict(_part(tensors, "net"))
             if self.ema is not None:
                 self.ema.net.load_state_dict(_part(tensors, "ema"))
@@ -184,11 +199,15 @@ class _Run:
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
             self.random = _part(tensors, "random")
+            self.step = card["step"]
         except (RuntimeError, KeyError, ValueError) as error:
             raise checkpoints.CheckpointError(
-                f"the run in {folder} was made with another network, optimizer or EMA: choose another folder"
+                f"the run in {folder} was made with another network or optimizer: choose another folder"
             ) from error
-        self.step = card["step"]
+
+    def _weights(self) -> dict[str, Tensor]:
+        parts = {"net": self.net} | ({"ema": self.ema.net} if self.ema is not None else {})
+        return {f"{part}.{name}": tensor for part, net in parts.items() for name, tensor in net.state_dict().items()}
 
     @contextmanager
     def own_random_numbers(self) -> Iterator[None]:
@@ -214,6 +233,10 @@ class _Run:
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple]:
+    return {name: (x.shape, x.dtype) for name, x in tensors.items() if name.startswith(("net.", "ema."))}
 
 
 @contextmanager
