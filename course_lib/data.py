@@ -155,6 +155,8 @@ def mnist(train: bool = True) -> Digits:
     The unpacked files must match their SHA-256, or they are unpacked or fetched again, beside the old ones, and moved
     in whole. Raises DataError, saying what to do, when they are neither here nor reachable.
     """
+    if not isinstance(train, bool):
+        raise TypeError(f"expected train to be True (60,000 digits) or False (10,000), got {described(train)}")
     folder = data_dir() / "MNIST" / "raw"
     with _fetching:
         if not _all_match(folder):
@@ -256,7 +258,7 @@ class Batches:
     def __next__(self) -> Tensor | tuple[Tensor, Tensor]:
         epoch, place = divmod(self.drawn, len(self.x) // self.size)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self.seed * 2**32 + epoch)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**32)  # torch reads 32 bits
             self._order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
             self._epoch = epoch
         rows = self._order[place * self.size : (place + 1) * self.size]

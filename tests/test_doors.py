@@ -7,6 +7,7 @@ not get in. Each refusal is a TypeError or ValueError of one sentence that begin
 
 import traceback
 from pathlib import Path
+from unittest.mock import Mock
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -42,6 +43,14 @@ POINTS, PATHS = np.zeros((4, 2)), np.zeros((3, 4, 2))
 
 
 # Kinds of value that must not get in. Many belong nowhere, so every parameter sees some of those.
+def handwritten_offline(train):
+    """Load digits without MNIST and without looking for it: its door stands before the search."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "_all_match", lambda folder: False)
+        patch.setattr(data, "_fetch_mnist", Mock(side_effect=data.DataError("not to be had")))
+        return data.handwritten(train)
+
+
 def nothing(*more):
     """Values of no use to any parameter."""
     return st.one_of(st.sampled_from([object(), {}, b"seven", 1j]), st.text(max_size=5).map(lambda s: s + "?"), *more)
@@ -288,6 +297,8 @@ DOORS = [
         "batches", data.batches, {"x": X, "size": 2, "labels": None, "seed": 0},
         {"x": BATCH, "size": WHOLE | st.integers(4), "labels": nothing(INTEGERS, tensors([(2,), ()])), "seed": SEEDS},
     ),
+    ("Batches.skip_to", lambda n: data.batches(X, 2).skip_to(n) or True, {"n": 3}, {"n": SEEDS}),
+    ("handwritten", lambda train: handwritten_offline(train), {"train": True}, {"train": nothing(NONE, INTEGERS)}),
     # F2: algorithms
     (
         "Denoiser", Denoiser, {"net": NET, "schedule": SCHEDULE, "objective": objectives.eps},
@@ -464,7 +475,8 @@ def test_every_public_function_has_a_door():
     covered = {title.split("(")[0].split(".")[0].split(" ")[0] for title, *_ in DOORS}
     modules = [schedules, objectives, data, viz, course_types]
     public = {name for module in modules for name in module.__all__ if callable(getattr(module, name))}
-    not_called = {"Objective", "Weight", "Prediction", "Predictor", "Progress", "Step", "digits", "data_dir"}
+    types = {"Objective", "Weight", "Prediction", "Predictor", "Progress", "Step", "Digits", "DataError"}
+    not_called = types | {"digits", "data_dir", "mnist"}  # mnist: through handwritten
     assert public - not_called - covered == set()
     assert len(THROWS) * 5 >= 200
 
