@@ -98,6 +98,21 @@ def test_one_step_is_adamw_on_the_clipped_gradient():
     assert worst(weights(net), expected) < 1e-5
 
 
+def test_fit_is_a_plain_loop_of_adamw():
+    """Five steps against gradients taken afresh, clipped by hand, and torch's own optimiser."""
+    net, loss_fn, points = small()
+    list(fit(loss_fn, net, [points[:64]] * 5, steps=5, lr=0.01, seed=9))
+    twin, twin_loss, points = small()
+    optimizer, generator = torch.optim.AdamW(twin.parameters(), lr=0.01), torch.Generator().manual_seed(9)
+    for _ in range(5):
+        gradients = torch.autograd.grad(twin_loss(points[:64], generator), list(twin.parameters()))
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        for weight, gradient in zip(twin.parameters(), gradients, strict=True):
+            weight.grad = gradient / max(1.0, float(norm))
+        optimizer.step()
+    assert worst(weights(net), weights(twin)) < 1e-5
+
+
 def test_gradients_are_clipped_to_norm_1():
     net = nn.Linear(1, 1, bias=False)
     list(fit(lambda x, _: 1000 * net(x).sum(), net, [torch.ones(1, 1)], steps=1))
