@@ -81,8 +81,9 @@ def heun_step(
 ) -> Step:
     """Take one step of second order, asking twice (EDM, arXiv:2206.00364, algorithm 1, in sigma = s / a).
 
-    With y = x / a the ODE is dy / dsigma = eps. Where no signal is left (a = 0) sigma is infinite, and at t_next = 0
-    there is no noise to ask about: there it is one Euler step, ddim_step. noise and previous are not used.
+    With y = x / a the ODE is dy / dsigma = eps. At t_next = 0 there is no noise to ask about, and where hardly any
+    signal is left (sigma above 1000; infinite where a = 0) one step spans decades of sigma: in both places it is one
+    Euler step, ddim_step. noise and previous are not used.
 
     >>> from course_lib import data, schedules
     >>> from course_lib.models.exact import ExactPredictor
@@ -91,7 +92,7 @@ def heun_step(
     torch.Size([5, 2])
     """
     euler = ddim_step(predict, schedule, x_t, t, t_next, cond)
-    if t_next == 0 or schedule.signal_rate[t] == 0:
+    if t_next == 0 or schedule.sigma[t] > 1000:
         return euler
     (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
     eps_next = ask(predict, euler.x_next, t_next, cond).eps
