@@ -1,6 +1,8 @@
 """The check engine: every way of being wrong gets its own sentence, and none of them stops a lesson."""
 
 import html
+import math
+import sys
 import time
 from typing import NamedTuple
 
@@ -99,7 +101,8 @@ def test_an_open_exercise_reads_as_the_style_example_says(lesson_91, capsys):
 
     assert check("91.2", stub) is jump
     said = capsys.readouterr().out.strip()
-    assert said == "Exercise 91.2 is still open. The course's own `jump` stands in for now, so you can read on."
+    open_still = "Exercise 91.2 is still open. The course's own `jump` stands in for now, so you can read on."
+    assert said == f"{open_still} (If you have written something: delete the line that begins with `raise`.)"
 
 
 def test_an_unknown_number_and_a_second_run_are_a_sentence(lesson_91, capsys):
@@ -175,6 +178,48 @@ def too_few(x0, t):
     return x0
 
 
+def looks_up_by_noise(x0, t, eps, alpha_bar):
+    return alpha_bar[eps]
+
+
+def calls_the_table(x0, t, eps, alpha_bar):
+    return alpha_bar(t)
+
+
+def takes_a_number(x0, t, eps, alpha_bar):
+    return math.sqrt(alpha_bar) * x0
+
+
+def roots_a_number(x0, t, eps, alpha_bar):
+    return torch.sqrt(0.5) * x0
+
+
+def counts_by_tensor(x0, t, eps, alpha_bar):
+    return [x0 for _ in range(alpha_bar)]
+
+
+def takes_itself_away(x0, t, eps, alpha_bar):
+    a = alpha_bar.sqrt()
+    a -= a[-1]
+    return a
+
+
+def asks_all_at_once(x0, t, eps, alpha_bar):
+    return x0 if alpha_bar > 0.5 else eps
+
+
+def mixes_shapes(x0, t, eps, alpha_bar):
+    return alpha_bar * torch.ones(7)
+
+
+def joins_a_number(x0, t, eps, alpha_bar):
+    return torch.cat([torch.tensor(1.0), alpha_bar])
+
+
+def divides_by_zero(x0, t, eps, alpha_bar):
+    return x0 * (1 / 0)
+
+
 @pytest.mark.parametrize(
     ("function", "name", "words"),
     [
@@ -189,6 +234,16 @@ def too_few(x0, t):
         (raises, "error", "stopped with IndexError: index 99 is out of bounds"),
         (leaves, "error", "stopped with SystemExit: 3"),
         (too_few, "error", "stopped with TypeError: too_few() takes 2 positional arguments but 4 were given"),
+        (looks_up_by_noise, "error", "are the arguments in the order of the page?"),
+        (calls_the_table, "error", "Round brackets call a function; square brackets look up a row."),
+        (takes_a_number, "error", "take one number; tensors have their own calls"),
+        (roots_a_number, "error", "wants a tensor and got a plain number"),
+        (counts_by_tensor, "error", "count with one whole number"),
+        (takes_itself_away, "error", "write `a = a - a[-1]`"),
+        (asks_all_at_once, "error", "`if` wants one yes or no"),
+        (mixes_shapes, "error", "Shapes line up from the *last* axis backwards"),
+        (joins_a_number, "error", "has no axis to join along"),
+        (divides_by_zero, "error", "Something is divided by zero"),
     ],
 )
 def test_each_kind_of_trouble_has_its_own_sentence(function, name, words):
@@ -439,6 +494,24 @@ class Pair(NamedTuple):
         (torch.tensor([1.0, torch.inf]), torch.tensor([1.0, torch.inf]), None),
         (torch.tensor([1.0, torch.inf]), torch.tensor([1.0, 2.0]), "numbers"),
         (torch.tensor([1.0, torch.nan]), torch.tensor([1.0, 2.0]), "numbers"),
+        (torch.tensor([1.0, torch.nan]), torch.tensor([torch.nan, 1.0]), "numbers"),
+        (math.inf, math.inf, None),
+        (math.inf, -math.inf, "numbers"),
+        (-math.inf, -1e300, "numbers"),
+        (1.5, 1.5 + 0j, "type"),
+        (1 + 2j, 1.0, "type"),
+        (100_000, 100_001, "numbers"),
+        (100_000, 100_000.0, None),
+        (torch.tensor([100_000]), torch.tensor([100_001]), "numbers"),
+        (2**60 + 1, 2**60, "numbers"),
+        (torch.tensor(True), torch.tensor(1), "dtype"),
+        ([True], [1], "type"),
+        (torch.ones(2), torch.ones(2, dtype=torch.float16), "dtype"),
+        (torch.zeros(0, 2), torch.zeros(0, 3), "shape"),
+        (torch.zeros(0), [], "type"),
+        ([], (), None),
+        (torch.ones(2, requires_grad=True) * 2, torch.full((2,), 2.0), "gradient"),
+        (torch.full((2,), 2.0), torch.ones(2, requires_grad=True) * 2, None),
         (torch.tensor([1 + 2j]), torch.tensor([1 + 3j]), "numbers"),
         (torch.zeros(0, 2), torch.zeros(0, 2), None),
         (torch.tensor([True]), torch.tensor([False]), "numbers"),
@@ -448,8 +521,9 @@ class Pair(NamedTuple):
     ],
 )
 def test_trees_are_compared_by_structure_and_number(expected, got, name):
-    found = difference(expected, got, atol=1e-6, rtol=0.0)
-    assert (found and found.name) == name
+    for rtol in (0.0, 1e-4):  # no slack lets a wrong one pass
+        found = difference(expected, got, atol=1e-6, rtol=rtol)
+        assert (found and found.name) == name
 
 
 def test_tolerances_add_up():
@@ -457,6 +531,88 @@ def test_tolerances_add_up():
     assert difference(expected, expected + 0.9, atol=0.0, rtol=0.01) is None
     assert difference(expected, expected + 1.1, atol=0.0, rtol=0.01).name == "numbers"
     assert difference(expected, expected + 1.1, atol=0.2, rtol=0.01) is None
+
+
+BIGGEST = torch.finfo(torch.float64).max
+
+
+@pytest.mark.parametrize("wrong", [0.0, 3.0, math.nan, BIGGEST, -BIGGEST, "the other infinity"])
+@pytest.mark.parametrize("place", [0, 4])
+def test_where_infinity_belongs_nothing_else_passes(place, wrong):
+    alpha_bar = torch.tensor([1.0, 0.9, 0.5, 0.1, 0.0], dtype=torch.float64)
+    right = torch.logit(alpha_bar)  # inf, ..., -inf
+    table = right.clone()
+    table[place] = -right[place] if isinstance(wrong, str) else wrong
+    found = difference(right, table, atol=1e-9, rtol=1e-7)
+    assert found.name in ("numbers", "nan") and "is off by" not in found.says
+    assert difference(right, right.clone(), atol=1e-9, rtol=1e-7) is None
+
+
+def test_a_table_without_its_infinities_does_not_pass():
+    right = torch.tensor([math.inf, 1.0, -math.inf], dtype=torch.float64)
+    assert difference(right, right.nan_to_num(), atol=1e-9, rtol=1e-7).name == "numbers"
+    assert difference(right, right.clamp(-30, 30), atol=1e-9, rtol=1e-7).name == "numbers"
+
+
+def test_a_difference_is_written_with_as_many_digits_as_it_takes():
+    table = torch.tensor([0.9026], dtype=torch.float64)
+    says = difference(table, table.float().double(), atol=1e-12, rtol=1e-9).says
+    mine, theirs = says.split("you have ")[1].split(", where ")
+    assert mine != theirs.split(" was expected")[0] and "float32 may have crept in" in says
+    assert difference(0.9026, float(np.float32(0.9026)), atol=1e-12, rtol=1e-9).name == "numbers"
+    assert "float32" not in difference(table, table + 0.1, atol=1e-12, rtol=1e-9).says
+    says = difference(torch.tensor([1.0, torch.inf]), torch.tensor([1.0, 3.0]), atol=1.0, rtol=1.0).says
+    assert says == "your result differs: at [1] you have 3, where inf was expected."
+    assert "10000000 was expected" in difference(10_000_000, 10_000_001, atol=0, rtol=0).says
+
+
+def test_what_is_shown_as_worst_is_outside_the_tolerance():
+    expected, got = torch.tensor([1e6, 0.0]), torch.tensor([1e6 + 50, 0.5])
+    assert "at [1] you have 0.5" in difference(expected, got, atol=1e-6, rtol=1e-4).says
+
+
+def test_a_tuple_of_inputs_that_is_changed_in_place_is_noticed():
+    def total(pair):
+        return pair[0] + pair[1]
+
+    def changes(pair):
+        return pair[0].add_(pair[1])
+
+    exercise = Exercise("91.9", "total", total, [Case("two", (torch.ones(2), torch.ones(2)))])
+    assert diagnose(exercise, lambda pair: sum(pair)).passed
+    assert diagnose(exercise, changes).name == "in place"
+
+
+def test_a_flood_of_print_is_cut_and_counted(lesson_91, capsys):
+    def chatty(x0, t, eps, alpha_bar):
+        for line in range(40):
+            print("line", line)
+        return jump(x0, t, eps, alpha_bar)
+
+    assert check("91.2", chatty) is chatty
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:10] == [f"line {index}" for index in range(10)]
+    assert lines[10:] == ["", "(lines left out of what your function printed: 110)", "Right: every t."]
+
+    def wide(x0, t, eps, alpha_bar):
+        print("x" * 10_000)
+
+    check("91.2", wide)
+    said = capsys.readouterr().out
+    assert said.count("x" * 100) == 20 and "left out" in said and "None" in said
+    print("as before")
+    assert capsys.readouterr().out == "as before\n"
+
+
+def test_a_few_printed_lines_stay_and_an_interrupt_gives_the_screen_back(capsys):
+    def quiet(x0, t, eps, alpha_bar):
+        print(x0.shape, flush=True)
+        raise KeyboardInterrupt
+
+    before = sys.stdout
+    with pytest.raises(KeyboardInterrupt):
+        diagnose(JUMP, quiet)
+    assert sys.stdout is before and capsys.readouterr().out == "torch.Size([5, 2])\n"
 
 
 def test_authors_are_told_of_slips():

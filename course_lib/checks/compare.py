@@ -1,6 +1,7 @@
 """Compare two results, whatever they are made of, and put the first difference in words.
 
-Equation: equal means |got - expected| <= atol + rtol * |expected| for every number, and the same structure.
+Equation: equal means |got - expected| <= atol + rtol * |expected| for every finite number (rtol is 0 for whole
+numbers), infinity only where infinity is expected, NaN only where NaN is, and the same structure.
 Shapes: any tree of tensors, arrays, numbers, lists, dicts and named tuples.
 Not here: which mistake it was (engine.py).
 """
@@ -59,9 +60,10 @@ def _numbers(expected, got, atol, rtol, where):
         got = got.item()
     yes_or_no = bool | np.bool_
     is_number = isinstance(got, numbers.Number | np.generic)
-    if not is_number or isinstance(expected, yes_or_no) != isinstance(got, yes_or_no):
+    kinds = [(isinstance(x, yes_or_no), np.iscomplexobj(x)) for x in (expected, got)]
+    if not is_number or kinds[0] != kinds[1]:
         return Difference("type", f"{where} should be {kind(expected)}, and it is {kind(got)}.")
-    return _values(torch.as_tensor(expected), torch.as_tensor(got), atol, rtol, where)
+    return _values(np.asarray(expected), np.asarray(got), atol, rtol, where)  # Python's floats have 64 bits
 
 
 def _arrays(expected, got, atol, rtol, where):
@@ -74,27 +76,43 @@ def _arrays(expected, got, atol, rtol, where):
     if got.dtype != expected.dtype:
         says = f"{where} should have the dtype {expected.dtype}, and it has {got.dtype}"
         return Difference("dtype", f"{says}: look for the table or number that brought it in.")
+    if getattr(expected, "requires_grad", False) and not got.requires_grad:
+        says = f"{where} should lead a gradient back, and it leads none: look for `detach`, `item` or `no_grad`."
+        return Difference("gradient", says)
     return _values(expected, got, atol, rtol, where)
 
 
 def _values(expected, got, atol, rtol, where):
-    """Compare two tensors or arrays of one shape as float64 numbers."""
-    e, g = _float64(expected), _float64(got)
+    """Compare two tensors or arrays of one shape, number by number; infinity is equal to itself alone."""
+    e, g = _plain(expected), _plain(got)
     if g.isnan().any() and not e.isnan().any():
         return Difference("nan", f"{where} holds NaN (not a number): look for 0 / 0 or the root of a negative number.")
     if g.isinf().any() and not e.isinf().any():
         return Difference("inf", f"{where} holds infinity: look for a division by zero or the logarithm of zero.")
     agree = (e == g) | (e.isnan() & g.isnan())
-    gap = torch.where(agree, 0.0, (e - g).abs()).nan_to_num(nan=math.inf)
-    if bool((agree | (gap <= atol + rtol * e.abs())).all()):
+    gap = (e - g).abs().double().masked_fill(agree, 0.0).nan_to_num(nan=math.inf, posinf=math.inf)
+    slack = rtol * e.abs().double() if e.is_floating_point() else torch.zeros_like(gap)  # a count is right or wrong
+    within = gap <= atol + torch.where(slack.isfinite(), slack, 0.0)
+    if bool((agree | within).all()):
         return None
-    worst = int(gap.argmax())
+    worst = int(gap.masked_fill(agree | within, -1.0).argmax())
     place = f"at {[int(i) for i in np.unravel_index(worst, e.shape)]} " if e.ndim else ""
-    far, mine, theirs = (f"{float(x.flatten()[worst]):.4g}" for x in (gap, g, e))
-    return Difference("numbers", f"{where} is off by up to {far}: {place}you have {mine}, where {theirs} was expected.")
+    return Difference("numbers", f"{where} {_both(*(x.flatten()[worst].item() for x in (e, g)), place)}")
 
 
-def _float64(array):
-    """Any tensor or array as float64 on the CPU (a complex number as a pair)."""
+def _both(expected, got, place):
+    """Say how far one number is off, with as many digits as it takes to tell the two apart."""
+    far = abs(expected - got)
+    digits = next((n for n in range(4, 17) if f"{got:.{n}g}" != f"{expected:.{n}g}"), 17)
+    off = f"is off by up to {far:.4g}: " if math.isfinite(far) else "differs: "
+    close = isinstance(expected, float) and 0 < far < 1e-6 * abs(expected) < math.inf
+    more = " The two are so close that float32 may have crept in on the way." if close else ""
+    return f"{off}{place}you have {got:.{digits}g}, where {expected:.{digits}g} was expected.{more}"
+
+
+def _plain(array):
+    """Any tensor or array on the CPU, as float64 or (what counts or says yes or no) as int64; complex as a pair."""
     tensor = torch.as_tensor(array).detach().cpu()
-    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).double()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    return tensor.double() if tensor.is_floating_point() else tensor.long()

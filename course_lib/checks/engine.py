@@ -30,6 +30,7 @@ import dataclasses
 import inspect
 import linecache
 import random
+import sys
 import sysconfig
 import threading
 import time
@@ -99,7 +100,7 @@ class Exercise:
     `use(function, *args, **kwargs)` says how a case uses the function; the default calls it. For a class,
     `use` makes one and returns something to compare. `judge(function)` replaces comparing (for a random
     sampler, say): it returns None for right, the name of one of `mistakes`, or a Finding. Numbers are equal
-    within `atol + rtol * |expected|`. `seconds` is the patience with one call.
+    within `atol + rtol * |expected|`, whole numbers within `atol` alone. `seconds` is the patience with one call.
     """
 
     number: str
@@ -112,7 +113,7 @@ class Exercise:
     judge: Callable[[Callable], Finding | str | None] | None = None
     atol: float = 2e-6
     rtol: float = 1e-4
-    seconds: float = 60.0
+    seconds: float = 10.0
 
     def __post_init__(self):
         names = [mistake.name for mistake in self.mistakes]
@@ -132,6 +133,8 @@ def catalogue(*exercises: Exercise) -> dict[str, Exercise]:
 
 # ---- diagnosis ----
 
+WRITTEN_BELOW = "(If you have written something: delete the line that begins with `raise`.)"
+
 
 def diagnose(exercise: Exercise, function) -> Verdict:
     """Say whether `function` solves the exercise and, if not, which mistake it looks like.
@@ -142,12 +145,13 @@ def diagnose(exercise: Exercise, function) -> Verdict:
         says = f"expected the function `{exercise.name}`, got {kind(function)}: hand in its bare name."
         finding = Finding("not callable", says)
     else:
-        finding = _judged(exercise, function) if exercise.judge else _compared(exercise, function)
+        with _FirstLines():
+            finding = _judged(exercise, function) if exercise.judge else _compared(exercise, function)
     stands_in = f"The course's own `{exercise.name}` stands in for now, so you can read on."
     if finding is None:
         return Verdict("right", exercise.right)
     if finding.name == "open":
-        return Verdict("open", f"Exercise {exercise.number} is still open. {stands_in}", "open")
+        return Verdict("open", f"Exercise {exercise.number} is still open. {stands_in} {WRITTEN_BELOW}", "open")
     return Verdict("wrong", f"{finding.says} {stands_in}", finding.name, finding.hints)
 
 
@@ -288,6 +292,35 @@ def _guarded(outcome, seconds, call):
         outcome.error = error
 
 
+class _FirstLines:
+    """Let the first lines that are printed inside the block through, and say how many more there were."""
+
+    LINES, LETTERS = 10, 2000
+
+    def __enter__(self):
+        self.out, self.lines, self.letters, self.more = sys.stdout, 0, 0, 0
+        sys.stdout = self
+        return self
+
+    def __exit__(self, *_):
+        sys.stdout = self.out
+        if self.more:
+            self.out.write(f"\n(lines left out of what your function printed: {self.more})\n")
+
+    def write(self, text):
+        for line in text.splitlines(keepends=True):
+            if self.lines < self.LINES and self.letters < self.LETTERS:
+                self.out.write(line[: self.LETTERS - self.letters])
+                self.letters += len(line)
+            else:
+                self.more += line.endswith("\n")
+            self.lines += line.endswith("\n")
+        return len(text)
+
+    def __getattr__(self, name):  # flush, encoding, isatty, ...
+        return getattr(self.out, name)
+
+
 class _TimeLimit:
     """Interrupt the main thread after some seconds, as the reader's own interrupt would; None: never."""
 
@@ -344,11 +377,28 @@ def _state(value):
     """What of an input counts when we ask whether it was changed; None where that cannot be asked."""
     if isinstance(value, torch.nn.Module):
         return dict(value.state_dict())
-    return value if isinstance(value, torch.Tensor | np.ndarray | list | dict) else None
+    return value if isinstance(value, torch.Tensor | np.ndarray | list | tuple | dict) else None
 
 
 # ---- errors in a student's code ----
 
+NUMBERS_ONLY = "`math`, `int` and `float` take one number; tensors have their own calls: `x.sqrt()`, `x.log()`."
+ARGUMENTS = "Compare the call with the first line of the function: how many arguments, and in which order?"
+MESSAGES = {  # a part of a message: what it means for somebody new to torch; asked before ADVICE
+    "tensors used as indices must be": "An index must be whole numbers: are the arguments in the order of the page?",
+    "'Tensor' object is not callable": "Round brackets call a function; square brackets look up a row.",
+    "only one element tensors can be": NUMBERS_ONLY,
+    "cannot be converted to Scalar": NUMBERS_ONLY,
+    "must be Tensor, not": "This call wants a tensor and got a plain number: `x**0.5` and `math` work for those.",
+    "only integer tensors of a single": "`range` and lists count with one whole number; a tensor can index a tensor.",
+    "refer to a single memory location": "`a -= a[-1]` changes `a[-1]` while it is being taken away: write "
+    "`a = a - a[-1]`.",
+    "Boolean value of Tensor with more": "`if` wants one yes or no, and a tensor holds many: is the `if` needed?",
+    "must match the size of tensor": "Shapes line up from the *last* axis backwards: print both shapes.",
+    "cannot be concatenated": "A single number has no axis to join along: `torch.ones(1)` has one.",
+    "required positional argument": ARGUMENTS,
+    "positional arguments but": ARGUMENTS,
+}
 ADVICE = {
     "TypeError": "Usually a value of the wrong kind, or one argument too many or too few.",
     "NameError": "A name is not defined: a typing slip, or a cell above that has not been run?",
@@ -368,7 +418,8 @@ def _stopped(exercise, error, case=None):
     if isinstance(error, NotImplementedError):
         return Finding("open", "")
     name, line = type(error).__name__, _their_line(error)
-    advice = next((ADVICE[base.__name__] for base in type(error).__mro__ if base.__name__ in ADVICE), "")
+    by_type = (ADVICE[base.__name__] for base in type(error).__mro__ if base.__name__ in ADVICE)
+    advice = next((said for part, said in MESSAGES.items() if part in _message(error)), None) or next(by_type, "")
     where = f'In the case "{case.label}" ' if case else ""
     says = f"{where}your `{exercise.name}` stopped with {name}: {_message(error)}{line}. {advice}".strip()
     return Finding("error", says[0].upper() + says[1:])
