@@ -290,7 +290,7 @@ def shares(counts: Mapping[str, np.ndarray], expected: float, margin: float, xla
         hatch = ("", "//", "..", "xx")[i % 4]
         axes.bar(at, row, width, color=COLOURS[1 + i % 6], hatch=hatch, edgecolor="white", label=name)
     axes.set(xlabel=xlabel, ylabel="share of the samples", xticks=range(max(map(len, rows.values()))))
-    axes.legend(frameon=False, fontsize=8, loc="lower right", framealpha=0.9)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=len(rows) + 1)
     return figure
 
 
@@ -412,7 +412,8 @@ def _quiver(figure: Figure, axes: Axes, at: np.ndarray, arrows: np.ndarray, loca
     """Draw arrows of one length, coloured by their true length, with a colour bar."""
     length = np.hypot(*arrows.T)
     unit = arrows / np.maximum(length, 1e-12)[:, None]
-    drawn = axes.quiver(*at.T, *unit.T, length, cmap="viridis", angles="xy", pivot="mid", width=0.004)
+    bold = 0.004 if location == "right" else 0.008  # panels side by side are smaller
+    drawn = axes.quiver(*at.T, *unit.T, length, cmap="viridis", angles="xy", pivot="mid", width=bold)
     figure.colorbar(drawn, ax=axes, label="length of the arrow", location=location)
 
 
