@@ -24,7 +24,7 @@ from course_lib.doors import (
     step_numbers,
     whole_number,
 )
-from course_lib.schedules import Schedule
+from course_lib.schedules import NO_SIGNAL, Schedule
 from course_lib.types import Prediction, Predictor, Step, noise_like
 
 __all__ = ["ddim_step", "dpm_step", "heun_step", "sample", "sample_steps"]
@@ -62,7 +62,8 @@ def ddim_step(
     x0, eps = prediction = ask(predict, x_t, t, cond)
     shrink = (a * s_next) / (a_next * s)  # sigma_next / sigma
     std = eta * s_next * (1 - shrink**2).clamp(min=0).sqrt()
-    x_next = a_next * x0 + (s_next**2 - std**2).clamp(min=0).sqrt() * eps
+    kept = s_next * (1 - eta**2 + (eta * shrink) ** 2).sqrt()  # sqrt(s_next**2 - std**2), to the last digit
+    x_next = a_next * x0 + kept * eps
     if eta > 0:
         x_next = x_next + std * noise
     return Step(t, t_next, x_t, prediction, x_next)
@@ -92,7 +93,7 @@ def heun_step(
     torch.Size([5, 2])
     """
     euler = ddim_step(predict, schedule, x_t, t, t_next, cond)
-    if t_next == 0 or schedule.sigma[t] > 1000:
+    if t_next == 0 or schedule.sigma[t] > NO_SIGNAL:
         return euler
     (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
     eps_next = ask(predict, euler.x_next, t_next, cond).eps

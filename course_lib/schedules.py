@@ -17,6 +17,8 @@ from course_lib.doors import batch_like, data_batch, described, real_number, tim
 
 __all__ = ["Schedule", "cosine", "flow", "from_beta", "linear_beta", "rescale_zero_terminal_snr", "sigmoid"]
 
+NO_SIGNAL = 1000.0  # from this sigma on hardly any signal is left, and a step in sigma spans decades
+
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
@@ -142,7 +144,7 @@ class Schedule:
         raise ValueError(f"expected spacing 'trailing' or 'karras', got {described(spacing)}")
 
     def _karras(self, n: int) -> list[int]:
-        log_sigma = self.sigma[1:].clamp(max=1e3).log()  # rows 1..T; a signal rate of 0 counts as sigma = 1000
+        log_sigma = self.sigma[1:].clamp(max=NO_SIGNAL).log()  # rows 1..T
         ends = log_sigma[-1].exp() ** (1 / 7), log_sigma[0].exp() ** (1 / 7)
         wanted = torch.linspace(ends[0], ends[1], n, dtype=torch.float64).log() * 7
         rows = [1 + int(i) for i in (log_sigma[:, None] - wanted).abs().argmin(0)]
@@ -218,7 +220,7 @@ def cosine(T: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> Sch
 
 
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
-    """Let alpha_bar fall like a sigmoid from `start` to `end`, softened by tau (arXiv:2301.10972, appendix, alg. 1).
+    """Let alpha_bar fall like a sigmoid from `start` to `end`, softened by tau (arXiv:2301.10972, section 2.1).
 
     >>> round(float(sigmoid().alpha_bar[500]), 3)
     0.5
