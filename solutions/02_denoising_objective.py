@@ -95,7 +95,8 @@ guess.compare(round(float(pasts.mean()), 2))
 #
 # ### Exercise 2.1 - the best guess (10 minutes, difficulty 2 of 5)
 #
-# Write `best_guess`. It gets noisy numbers `x_t` of shape `(B,)`, `points` of shape `(K,)` in [-1, 1], and two plain
+# Write `best_guess`. It gets noisy numbers `x_t` of shape `(B,)`, `points` of shape `(K,)`
+# anywhere on the line, and two plain
 # numbers: `a` in 0..1 and `s` above 0. It returns the best guess of x0 for each of `x_t`, shape `(B,)`.
 #
 # Useful: `x_t[:, None]` has shape `(B, 1)` and lines up with `(K,)` to `(B, K)`; `torch.softmax(scores, dim=1)` is
@@ -219,7 +220,7 @@ show(
 # $$a\, x_0 + s\, \epsilon = x_t \qquad\qquad c\, x_0 + d\, \epsilon = \text{output}$$
 #
 # Do it once for general rates, with pencil and paper first; a divisor $a d - s c$ will appear. Divide by nothing
-# else: c or d may be 0.
+# else: any one of the four may be 0.
 
 # %% tags=["exercise"]
 def solve_output(output, x_t, a, s, c, d):

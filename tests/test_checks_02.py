@@ -34,9 +34,11 @@ def guess_by_matrix(x_t, points, a, s):
     return F.softmax(scores, -1) @ points
 
 
-def solve_by_substitution(out, noisy, a, s, c, d):
-    eps = (out - c / a * noisy) / (d - c / a * s)
-    return (noisy - s * eps) / a, eps
+def solve_by_torch(out, noisy, a, s, c, d):
+    rows = [torch.cat([rate.reshape(-1, 1) for rate in row], dim=1) for row in ((a, s), (c, d))]
+    right = torch.stack([noisy.flatten(1), out.flatten(1)], dim=1)
+    both = torch.linalg.solve(torch.stack(rows, dim=1), right)  # (B, 2, pixels)
+    return both[:, 0].reshape(noisy.shape), both[:, 1].reshape(noisy.shape)
 
 
 def solve_with_a_list(out, noisy, a, s, c, d):
@@ -93,7 +95,7 @@ def learn_zeroing_first(optimizer, loss_fn, x0, generator):
     [
         ("2.1", guess_by_loops),
         ("2.1", guess_by_matrix),
-        ("2.2", solve_by_substitution),
+        ("2.2", solve_by_torch),
         ("2.3", loss_noise_first),
         ("2.3", loss_with_add_noise),
         ("2.4", step_from_eps),

@@ -10,8 +10,8 @@ import torch
 from course_lib import data
 from course_lib.checks.engine import Case, Exercise, Finding, Mistake, catalogue
 from course_lib.models.exact import ExactPredictor, GaussianMixture
-from course_lib.objectives import flow, v
-from course_lib.schedules import linear_beta
+from course_lib.objectives import v
+from course_lib.schedules import cosine, linear_beta
 
 
 def _draw(*shape, seed):
@@ -47,6 +47,8 @@ GUESS_CASES = [
     Case("three points", torch.tensor([0.1, 0.5, -0.8]), torch.tensor([-1.0, 0.2, 0.9]), 0.8, 0.6),
     Case("much noise", torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([-1.0, 0.5, 0.6, 0.9]), 0.1, 0.995),
     Case("hardly any noise", torch.tensor([0.3, -0.9]), PAIR, 0.9998, 0.02),
+    Case("points beyond 1", torch.tensor([-1.9, 0.4, 1.6]), torch.tensor([-3.0, 0.5, 2.0]), 0.7, 0.3),
+    Case("both rates tiny", torch.tensor([3e-7, -8e-7]), PAIR, 1e-6, 1e-6),
 ]
 SHARE_HINTS = (
     "Write the two shares for x_t = 0.3 on paper first: exp(-(0.3 - 0.6)**2 / 1.28) and exp(-(0.3 + 0.6)**2 / 1.28).",
@@ -216,9 +218,16 @@ def _rows():
         zero, one = torch.zeros_like(a), torch.ones_like(a)
         c, d = {"x0": (one, zero), "eps": (zero, one), "v": v.row(a, s)}[name]
         cases.append(Case(f"a network for {name}", c * x0 + d * eps, a * x0 + s * eps, a, s, c, d))
-    x0, eps, a = _draw(3, 2, seed=7), _draw(3, 2, seed=8), torch.tensor([[0.9], [0.5], [0.2]])
-    c, d = flow.row(a, 1 - a)
-    cases.append(Case("a network for flow", c * x0 + d * eps, a * x0 + (1 - a) * eps, a, 1 - a, c, d))
+    for name, rates, row, big, loud in (
+        ("a network for flow", [0.2, 0.9, 0.5], (-1.0, 1.0), 1, 1),
+        ("flow at T, where a = 0, large x0", [0.0, 0.0], (-1.0, 1.0), 1000, 1),
+        ("one example at t = 0, where s = 0, loud eps", [1.0], (0.0, 1.0), 1, 1000),
+        ("a row that nobody uses", [0.5, 0.8], (-2.0, 3.0), 1, 1),
+    ):
+        a = torch.tensor(rates)[:, None]
+        c, d = (torch.full_like(a, value) for value in row)
+        x0, eps = big * _draw(len(a), 2, seed=7), loud * _draw(len(a), 2, seed=8)
+        cases.append(Case(name, c * x0 + d * eps, a * x0 + (1 - a) * eps, a, 1 - a, c, d))
     return cases
 
 
@@ -663,6 +672,8 @@ def _step_cases():
             "pictures, t = 50", _strict(pictures, schedule), schedule, _draw(*shape, seed=4), 50, _draw(*shape, seed=5)
         )
     )
+    other = cosine(100)
+    cases.append(Case("one point, cosine", _strict(ring, other), other, _draw(1, 2, seed=6), 40, _draw(1, 2, seed=7)))
     return cases
 
 
