@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 __all__ = ["main"]
@@ -84,18 +85,28 @@ def _lab(asked) -> int:
         return _refuse(f"ports {PORTS[0]} to {PORTS[-1]} are all taken: choose another one with --port")
     from jupyterlab.labapp import main as jupyter_lab
 
-    return jupyter_lab(_jupyter_arguments(port, browser=not asked.no_browser)) or 0
+    with tempfile.TemporaryDirectory() as folder:
+        _without_news(Path(folder))
+        return jupyter_lab(_jupyter_arguments(port, browser=not asked.no_browser)) or 0
+
+
+def _without_news(folder):
+    """Let JupyterLab find a setting in this folder that keeps its news pop-up away from the first lesson."""
+    overrides = folder / "labconfig" / "default_setting_overrides.json"
+    overrides.parent.mkdir()
+    overrides.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}', encoding="utf-8")
+    known = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([str(folder), *([known] if known else [])])
 
 
 def _jupyter_arguments(port, browser):
-    """Return JupyterLab's arguments: this machine only, no other port than the one that was free, no news pop-up."""
+    """Return JupyterLab's arguments: this machine only, no other port than the one that was free."""
     arguments = [
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={ROOT}",
         f"--LabApp.default_url=/lab/tree/{FIRST}",
-        "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     if not browser:

@@ -123,7 +123,7 @@ def predict(key: str, question: str, options: list) -> Guess:
 
 
 class _Question:
-    """The question on the page: radio buttons where widgets live, the same words as a list elsewhere."""
+    """The question on the page: buttons where widgets live, the same words as a list elsewhere."""
 
     def __init__(self, guess: Guess):
         self.guess, self.box = guess, _buttons(guess)
@@ -147,22 +147,28 @@ class _Question:
 
 
 def _buttons(guess):
-    """A box of radio buttons (arrow keys and Tab move, Space chooses) that tells the guess the choice."""
+    """One button an option (Tab moves, Space or Enter chooses; a tick marks the choice) that tells the guess."""
     import ipywidgets
 
     plain = [str(option) for option in guess.options]
-    chosen = None if guess.value is None else guess.options.index(guess.value)
-    radio = ipywidgets.RadioButtons(
-        options=list(zip(plain, range(len(plain)), strict=True)),
-        value=chosen,
-        layout={"width": "max-content"},
-    )
-    kept = ipywidgets.Label("" if chosen is None else f"Kept: {plain[chosen]}.")
+    question = ipywidgets.Label(guess.question)
+    buttons = [
+        ipywidgets.Button(description=option, tooltip=f"{guess.question}: {option}", layout={"width": "auto"})
+        for option in plain
+    ]
 
-    def keep(change):
-        if change["new"] is not None:
-            guess.choose(guess.options[change["new"]])
-            kept.value = f"Kept: {plain[change['new']]}."
+    def mark():
+        for option, button in zip(guess.options, buttons, strict=True):
+            chosen = guess.value is not None and option == guess.value
+            button.icon, button.button_style = ("check", "info") if chosen else ("", "")
+        kept = "" if guess.value is None else f" (kept: {guess.value})"
+        question.value = f"{guess.question}{kept}"
 
-    radio.observe(keep, names="value")
-    return ipywidgets.VBox([ipywidgets.Label(guess.question), radio, kept])
+    def keep(button):
+        guess.choose(guess.options[buttons.index(button)])
+        mark()
+
+    for button in buttons:
+        button.on_click(keep)
+    mark()
+    return ipywidgets.VBox([question, ipywidgets.HBox(buttons, layout={"flex_flow": "row wrap"})])

@@ -1,10 +1,12 @@
 """The command line: quick to answer, plain when it refuses, and right about what it starts."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,7 @@ def lab(monkeypatch, tmp_path):
     (tmp_path / "lessons").mkdir()
     (tmp_path / cli.FIRST).write_text("{}", encoding="utf-8")
     monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")  # put back afterwards
     started = []
     app = types.ModuleType("jupyterlab.labapp")
     app.main = started.extend
@@ -78,6 +81,19 @@ def lab(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jupyterlab", package)
     monkeypatch.setitem(sys.modules, "jupyterlab.labapp", app)
     return started
+
+
+def test_lab_finds_the_setting_that_keeps_the_news_away(lab, monkeypatch):
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "mine")
+    setting, found = "labconfig/default_setting_overrides.json", []
+
+    def look(arguments):
+        folders = os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)
+        found.extend([folders[1], json.loads(Path(folders[0], setting).read_text(encoding="utf-8"))])
+
+    monkeypatch.setattr(sys.modules["jupyterlab.labapp"], "main", look)
+    assert cli.main(["lab", "--no-browser"]) == 0
+    assert found == ["mine", {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}]
 
 
 @pytest.fixture

@@ -74,24 +74,31 @@ def test_show_refuses_silence_and_what_is_no_figure(shown):
     assert shown == []
 
 
-def _radio(question):
-    return next(child for child in question.box.children if isinstance(child, ipywidgets.RadioButtons))
+def _parts(question):
+    """The words above the buttons, and the buttons."""
+    words, row = question.box.children
+    return words.value, row.children
 
 
 def test_predict_is_unanswered_until_somebody_chooses(shown):
     guess = predict("1.b", "deviation of the sum", options=[7, 5, 3.5])
     assert guess.value is None
     assert guess.compare(5).startswith("You made no guess this time; 5 came out.")
-    _radio(shown[0]).value = 1
+    words, buttons = _parts(shown[0])
+    assert words == "deviation of the sum" and [button.icon for button in buttons] == ["", "", ""]
+    assert [button.tooltip for button in buttons][1] == "deviation of the sum: 5"  # what a screen reader says
+    buttons[0].click()
+    buttons[1].click()  # changed my mind
     assert guess.value == 5
-    assert "Kept: 5." in [child.value for child in shown[0].box.children if isinstance(child, ipywidgets.Label)]
+    words, buttons = _parts(shown[0])
+    assert words == "deviation of the sum (kept: 5)" and [button.icon for button in buttons] == ["", "check", ""]
 
 
 def test_running_the_cell_again_keeps_the_choice_until_the_question_changes(shown):
     guess = predict("1.b", "deviation of the sum", [7, 5])
     guess.choose(7)
     assert predict("1.b", "deviation of the sum", [7, 5]).value == 7
-    assert _radio(shown[1]).value == 0
+    assert [button.icon for button in _parts(shown[1])[1]] == ["check", ""]
     assert predict("1.b", "another question", [7, 5]).value is None
 
 
