@@ -66,6 +66,19 @@ def step_removing(x, beta, eps):
     return (1 - beta) ** 0.5 * x - beta**0.5 * eps
 
 
+def step_in_another_order(x, eps, beta):
+    return (1 - beta) ** 0.5 * x + beta**0.5 * eps
+
+
+def step_kept_on_the_page(x, beta, eps):
+    return step_with_powers(x, beta, eps).clip(min=-1, max=1)
+
+
+def step_normalised(x, beta, eps):
+    mixed = step_with_powers(x, beta, eps)
+    return mixed / torch.std(mixed)
+
+
 def jump_by_loop(x0, t, eps, alpha_bar):
     pictures = []
     for i, step in enumerate(t.tolist()):
@@ -147,6 +160,27 @@ def jump_with_fresh_noise(x0, t, eps, alpha_bar):
     return jump_by_loop(x0, t, torch.randn(x0.shape), alpha_bar)
 
 
+USUAL = linear_beta().alpha_bar.float()
+
+
+def jump_by_the_notebooks_table(x0, t, eps, alpha_bar):
+    return jump_by_loop(x0, t, eps, USUAL)
+
+
+def jump_removing(x0, t, eps, alpha_bar):
+    a = column(alpha_bar[t], x0)
+    return torch.sqrt(a) * x0 - torch.sqrt(1 - a) * eps
+
+
+def jump_kept_on_the_page(x0, t, eps, alpha_bar):
+    return torch.clip(jump_by_loop(x0, t, eps, alpha_bar), -1.0, 1.0)
+
+
+def jump_normalised(x0, t, eps, alpha_bar):
+    x_t = jump_by_loop(x0, t, eps, alpha_bar)
+    return x_t / x_t.std()
+
+
 def jump_scaling_in_place(x0, t, eps, alpha_bar):
     a = column(alpha_bar[t], x0)
     x0.mul_(a.sqrt())
@@ -213,6 +247,21 @@ def table_of_noise(beta):
     return 1 - table_by_loop(beta)
 
 
+def table_overwritten(beta):
+    a = torch.cumprod(1 - beta, dim=0)
+    a[0] = 1.0
+    return a
+
+
+def table_with_a_copied_row(beta):
+    a = torch.cumprod(1 - beta, dim=0)
+    return torch.cat((a[0:1], a))
+
+
+def table_by_exp_of_sum(beta):
+    return torch.exp(-torch.nn.functional.pad(beta, (1, 0)).cumsum(0))
+
+
 def clock_by_difference(alpha_bar):
     return torch.log(alpha_bar) - torch.log(1 - alpha_bar)
 
@@ -260,6 +309,24 @@ def clock_mixing_roots(alpha_bar):
     return torch.log(alpha_bar / torch.sqrt(1 - alpha_bar))
 
 
+def clock_of_the_top(alpha_bar):
+    return torch.log(alpha_bar) / (1 - alpha_bar)
+
+
+def clock_without_brackets(alpha_bar):
+    return torch.log(alpha_bar / 1 - alpha_bar)
+
+
+def clock_from_0(alpha_bar):
+    r = clock_by_difference(alpha_bar)
+    r[0] = 0.0
+    return r
+
+
+def clock_made_finite(alpha_bar):
+    return torch.nan_to_num(torch.logit(alpha_bar))
+
+
 def zero_by_rows(alpha_bar):
     a = [math.sqrt(value) for value in alpha_bar]
     out = [1.0] + [((x - a[-1]) * a[1] / (a[1] - a[-1])) ** 2 for x in a[1:]]
@@ -299,6 +366,16 @@ def zero_around_row_0(alpha_bar):
     return ((a - a[-1]) / (a[0] - a[-1])) ** 2
 
 
+def zero_rooted_twice(alpha_bar):
+    return zero_by_rows(alpha_bar) ** 0.25
+
+
+def zero_lost_on_the_way(alpha_bar):
+    a = alpha_bar.sqrt()
+    a = a - a[-1]
+    return alpha_bar
+
+
 def zero_overwriting(alpha_bar):
     new = zero_by_rows(alpha_bar)
     for i in range(len(new)):
@@ -324,6 +401,9 @@ WRONG = {  # number: {answer: (name of the mistake, words of its sentence that w
         step_by_lerp: ("deviations add to 1", "variance 0.51"),  # 0.31 + 0.20
         step_with_fresh_noise: ("own noise", "leave `eps` aside"),
         step_removing: ("noise taken away", "A minus where"),
+        step_in_another_order: ("order of arguments", "call it as forward_step(x, beta, eps)"),
+        step_kept_on_the_page: ("cut off", "where 31% of the values do not fit"),
+        step_normalised: ("standardised", "whatever batch comes in"),
     },
     "1.2": {
         jump_without_roots: (
@@ -331,7 +411,7 @@ WRONG = {  # number: {answer: (name of the mistake, words of its sentence that w
             "At t = 500 your x_t has variance 0.86 where it should stay at 1.00",
         ),
         jump_with_one_root: ("noise root missing", "variance 0.93"),
-        jump_with_the_other_root: ("signal root missing", "8% are left where 28%"),
+        jump_with_the_other_root: ("signal root missing", "8% of the picture's strength is left where 28%"),
         jump_like_lerp: ("root first", "variance 0.60"),
         jump_of_one_step: ("one step only", "still 99"),
         jump_counting_from_zero: ("one row early", "at t = 1 you return x0 itself"),
@@ -341,6 +421,10 @@ WRONG = {  # number: {answer: (name of the mistake, words of its sentence that w
         jump_with_the_first_t: ("one t for all", "the first t for the whole batch"),
         jump_crossed: ("swapped", "at t = 1 your x_t is noise"),
         jump_with_fresh_noise: ("own noise", "leave `eps` aside"),
+        jump_by_the_notebooks_table: ("own table", "row 100 leaves 0% of the variance; yours leaves 90%"),
+        jump_removing: ("noise taken away", "A minus where eq. 4"),
+        jump_kept_on_the_page: ("cut off", "where 32% of the values do not fit"),
+        jump_normalised: ("standardised", "whatever batch comes in"),
         jump_scaling_in_place: ("in place", "changed x0 in place"),
     },
     "1.3": {
@@ -353,6 +437,9 @@ WRONG = {  # number: {answer: (name of the mistake, words of its sentence that w
         table_of_single_steps: ("single steps", "reads 0.98"),
         table_of_rates: ("signal rate", "reads 0.280 where 0.079"),
         table_of_noise: ("noise share", "last row reads 1.0000"),
+        table_overwritten: ("1 written over step 1", "1000 rows where T + 1 = 1001"),
+        table_with_a_copied_row: ("first row doubled", "a copy of row 1: 0.9999"),
+        table_by_exp_of_sum: ("exponential of the sum", "reads 4.32e-05 where 4.04e-05"),
     },
     "1.4": {
         clock_to_base_10: ("log10", "at t = 500 you have -1.07 where -2.46 should be"),
@@ -364,6 +451,10 @@ WRONG = {  # number: {answer: (name of the mistake, words of its sentence that w
         clock_of_the_signal: ("signal only", "-0.0001 where 9.2"),
         clock_dividing_logs: ("quotient of logarithms", "the quotient was meant"),
         clock_mixing_roots: ("root in the noise", "Two roots or none"),
+        clock_of_the_top: ("logarithm of the top only", "at t = 500 you have -2.76 where -2.46"),
+        clock_without_brackets: ("brackets missing below", "divides by 1 first"),
+        clock_from_0: ("row 0 set to 0", "infinity is the true answer"),
+        clock_made_finite: ("infinity replaced", "infinity is no accident"),
     },
     "1.5": {
         zero_without_roots: ("alpha_bar instead of rates", "Row 999 reads 5.7e-05 where"),
@@ -372,6 +463,8 @@ WRONG = {  # number: {answer: (name of the mistake, words of its sentence that w
         zero_by_shift: ("shifted only", "row 1 fell to 0.867, where it should still be 0.999"),
         zero_with_a_large_row_0: ("row 0 forgotten", "reads 1.0000"),
         zero_around_row_0: ("row 0 kept instead of row 1", "from 0.999150 to 0.999088"),
+        zero_rooted_twice: ("root at the end", "your row 500 reads"),
+        zero_lost_on_the_way: ("nothing done", "last signal rate is still 0.068"),
         zero_overwriting: ("in place", "you wrote them into the table"),
     },
 }
@@ -405,6 +498,80 @@ def test_every_known_mistake_is_met_here_and_says_something_of_its_own(number):
     assert {name for name, _ in WRONG[number].values()} == {mistake.name for mistake in mistakes}
     sentences = {diagnose(EXERCISES[number], answer).says for answer in WRONG[number]}
     assert len(sentences) == len(mistakes)
+
+
+# ---- wrong answers that no sentence is written for must fail all the same -------------------------------------------
+
+
+def step_with_large_betas_cut(x, beta, eps):
+    return step_with_powers(x, beta.clamp(max=0.5), eps)
+
+
+def step_centred(x, beta, eps):
+    return step_with_powers(x - x.mean(), beta, eps)
+
+
+def jump_losing_a_batch_of_one(x0, t, eps, alpha_bar):
+    return jump_with_views(x0, t, eps, alpha_bar).squeeze(0)
+
+
+def jump_made_safe(x0, t, eps, alpha_bar):
+    return jump_with_views(x0, t, eps, alpha_bar.clamp(min=1e-5))
+
+
+def table_made_safe(beta):
+    return table_by_logarithms(beta).clamp(min=1e-5)
+
+
+def table_sorted(beta):
+    return table_by_logarithms(beta.sort().values)
+
+
+def clock_made_safe(alpha_bar):
+    return torch.logit(alpha_bar, eps=1e-6)
+
+
+def clock_within_reason(alpha_bar):
+    return torch.logit(alpha_bar).clamp(-30, 30)
+
+
+def clock_in_float32(alpha_bar):
+    return torch.logit(alpha_bar.float()).double()
+
+
+def zero_divided_by_the_last(alpha_bar):
+    new = zero_by_rows(alpha_bar)
+    return new * (alpha_bar[-1] / alpha_bar[-1])
+
+
+def zero_nearly(alpha_bar):
+    new = zero_by_rows(alpha_bar)
+    new[-1] = 1e-9
+    return new
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        ("1.1", step_with_large_betas_cut),
+        ("1.1", step_centred),
+        ("1.2", jump_losing_a_batch_of_one),
+        ("1.2", jump_made_safe),
+        ("1.3", table_made_safe),
+        ("1.3", table_sorted),
+        ("1.4", clock_made_safe),
+        ("1.4", clock_within_reason),
+        ("1.4", clock_in_float32),
+        ("1.5", zero_divided_by_the_last),
+        ("1.5", zero_nearly),
+    ],
+)
+def test_what_was_tried_to_slip_through_is_refused(number, answer):
+    assert diagnose(EXERCISES[number], answer).state == "wrong"
+
+
+def test_an_answer_that_never_ends_is_stopped_within_ten_seconds():
+    assert all(exercise.seconds <= 10 for exercise in EXERCISES.values())
 
 
 # ---- the course's own answers, derived a second time ----------------------------------------------------------

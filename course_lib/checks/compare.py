@@ -105,7 +105,7 @@ def _both(expected, got, place):
     far = abs(expected - got)
     digits = next((n for n in range(4, 17) if f"{got:.{n}g}" != f"{expected:.{n}g}"), 17)
     off = f"is off by up to {far:.4g}: " if math.isfinite(far) else "differs: "
-    close = isinstance(expected, float) and 0 < far < 1e-6 * abs(expected) < math.inf
+    close = isinstance(expected, float) and 0 < far < 1e-4 * abs(expected) < math.inf
     more = " The two are so close that float32 may have crept in on the way." if close else ""
     return f"{off}{place}you have {got:.{digits}g}, where {expected:.{digits}g} was expected.{more}"
 

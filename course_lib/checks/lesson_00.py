@@ -246,6 +246,7 @@ EXERCISES = catalogue(
             Case("points in the plane, rates 0.28 and 0.96", *_batch(50, 2, seed=2), 0.28, 0.96),
             Case("rates that add up to one, 0.7 and 0.3", *_batch(3, 1, 8, 8, seed=5), 0.7, 0.3),
             Case("no noise at all, rates 1 and 0", *_batch(2, 1, 8, 8, seed=3), 1.0, 0.0),
+            Case("one picture alone, rates 0 and 1", *_batch(1, 1, 8, 8, seed=6), 0.0, 1.0),
             Case("rates from a table", *_batch(2, 1, 8, 8, seed=4), *torch.tensor([0.6, 0.8], dtype=torch.float64)),
         ],
         mistakes=NOISE_MISTAKES,

@@ -8,7 +8,7 @@ Not here: how a verdict is reached (engine.py).
 import torch
 
 from course_lib.checks.engine import Case, Exercise, Mistake, catalogue
-from course_lib.schedules import linear_beta
+from course_lib.schedules import linear_beta, rescale_zero_terminal_snr
 
 
 def _draw(*shape, seed):
@@ -27,8 +27,18 @@ def _pair(*shape, seed):
     return tuple(one.float() for one in pair)
 
 
+def _dark(*shape, seed):
+    """Data as pictures are: neither of mean 0 nor of variance 1."""
+    return 0.4 * _draw(*shape, seed=seed) - 0.4
+
+
 def _variance(report):
     return f"variance {float(report.got.var()):.2f}"
+
+
+def _cut(report):
+    """How much of the right result lies beyond -1 and 1."""
+    return f"{float((report.expected.abs() > 1).float().mean()):.0%}"
 
 
 def _share(report):
@@ -52,7 +62,9 @@ def _step(label, shape, beta, seed):
 STEP_CASES = [
     _step("pictures of variance 1, beta = 0.2", (64, 1, 8, 8), 0.2, seed=1),
     _step("points, beta = 0.02", (5, 2), 0.02, seed=3),
-    _step("sound, beta = 0.0001", (2, 1, 160), 1e-4, seed=5),
+    _step("rows of 160 numbers, beta = 0.0001", (2, 1, 160), 1e-4, seed=5),
+    Case("one dark picture, beta = 0.9", _dark(1, 1, 8, 8, seed=7), torch.tensor(0.9), _draw(1, 1, 8, 8, seed=8)),
+    Case("two points, beta = 0", _dark(2, 2, seed=9), torch.tensor(0.0), _draw(2, 2, seed=10)),
 ]
 
 ROOT_HINTS = (
@@ -64,6 +76,19 @@ SHRINK_HINTS = (
     "The new variance is (first factor squared) times the old one, plus beta. When is that 1, if the old "
     "one was 1?",
     "First factor squared = 1 - beta.",
+)
+
+CUT_HINTS = (
+    "Which values may a picture with noise take?",
+    "Leave the sum as it is; whoever draws the picture takes care of black and white.",
+)
+STANDARDISED = (
+    "You divide by the deviation of whatever batch comes in. For data of variance 1 that does nothing; a dark "
+    "picture would be stretched, and by how much would depend on its neighbours in the batch."
+)
+STANDARDISED_HINTS = (
+    "Does the equation on the page ask for a mean or a deviation?",
+    "Two products and a sum; nothing is measured.",
 )
 
 STEP_MISTAKES = [
@@ -108,7 +133,7 @@ STEP_MISTAKES = [
         lambda x, beta, eps: beta.sqrt() * x + (1 - beta).sqrt() * eps,
         lambda r: (
             "The two factors are swapped: with a small beta this throws the picture away in one step. At "
-            f"beta = 0.2 only {_share(r):.0%} of the picture's strength are left after a single step, where "
+            f"beta = 0.2 only {_share(r):.0%} of the picture's strength is left after a single step, where "
             f"{0.8**0.5:.0%} should be."
         ),
         (
@@ -139,6 +164,31 @@ STEP_MISTAKES = [
         "learns from it would learn to add noise instead of removing it.",
         ("Compare the sign in front of the noise with eq. 2.", "The noise is added."),
     ),
+    Mistake(
+        "order of arguments",
+        lambda x, beta, eps: forward_step(x, eps, beta),
+        "Your function takes beta for the noise and the noise for beta: half of the noise is negative and has no "
+        "square root. `check` and the cells below call it as forward_step(x, beta, eps).",
+        (
+            "Which name stands second in the first line of the function on the page?",
+            "Keep the first line as it came: x, then beta, then eps.",
+        ),
+    ),
+    Mistake(
+        "cut off",
+        lambda x, beta, eps: forward_step(x, beta, eps).clamp(-1, 1),
+        lambda r: (
+            f"Right, and then cut off at -1 and 1, where {_cut(r)} of the values do not fit. Only clean pictures "
+            "lie in [-1, 1]; what is cut off is lost, and the variance sinks with every step."
+        ),
+        CUT_HINTS,
+    ),
+    Mistake(
+        "standardised",
+        lambda x, beta, eps: forward_step(x, beta, eps) / forward_step(x, beta, eps).std(),
+        STANDARDISED,
+        STANDARDISED_HINTS,
+    ),
 ]
 
 # ---- 1.2 the jump ---------------------------------------------------------------------------------------
@@ -158,6 +208,7 @@ def _mixed(kept, x0, eps):
 
 
 TABLE = linear_beta(1000).alpha_bar.float()
+SHORT_TABLE = rescale_zero_terminal_snr(linear_beta(100, 0.001, 0.2)).alpha_bar.float()
 
 
 def _jump(label, shape, t, seed):
@@ -165,12 +216,18 @@ def _jump(label, shape, t, seed):
     return Case(label, x0, torch.tensor(t), eps, TABLE)
 
 
+def _other_jump(label, shape, t, seed):
+    return Case(label, _dark(*shape, seed=seed), torch.tensor(t), _draw(*shape, seed=seed + 1), SHORT_TABLE)
+
+
 JUMP_CASES = [
     _jump("pictures of variance 1 at t = 500", (64, 1, 8, 8), [500] * 64, 11),
     _jump("pictures at t = 1, 2, 999 and 1000", (4, 1, 8, 8), [1, 2, 999, 1000], 13),
     _jump("points at t = 1000, 1, 300, 300 and 20", (5, 2), [1000, 1, 300, 300, 20], 15),
     _jump("8 pictures that are 8 pixels wide", (8, 1, 8, 8), [1, 50, 100, 200, 300, 500, 700, 1000], 17),
-    _jump("sound at t = 40 and 400", (2, 1, 160), [40, 400], 19),
+    _jump("rows of 160 numbers at t = 40 and 400", (2, 1, 160), [40, 400], 19),
+    _other_jump("another table, T = 100 and nothing left there", (4, 1, 8, 8), [100, 1, 99, 50], 21),
+    _other_jump("one point alone, in a table of T = 100", (1, 2), [60], 23),
 ]
 
 
@@ -217,7 +274,7 @@ JUMP_MISTAKES = [
         ),
         lambda r: (
             f"One root of two: the factor in front of x0 lacks it. At t = 500 your x_t has {_variance(r)}, "
-            f"and of the picture {_share(r):.0%} are left where {float(TABLE[500].sqrt()):.0%} "
+            f"and {_share(r):.0%} of the picture's strength is left where {float(TABLE[500].sqrt()):.0%} "
             "should be."
         ),
         TWO_ROOTS,
@@ -290,7 +347,7 @@ JUMP_MISTAKES = [
     ),
     Mistake(
         "swapped",
-        lambda x0, t, eps, alpha_bar: _mixed(1 - _kept(alpha_bar, t, x0), x0, eps),
+        lambda x0, t, eps, alpha_bar: q_sample(eps, t, x0, alpha_bar),
         "Signal and noise are swapped: at t = 1 your x_t is noise, and at t = 1000 it is the clean picture.",
         (
             "What is row 0 of the table, and what should x_t be there?",
@@ -303,6 +360,42 @@ JUMP_MISTAKES = [
         "You draw noise of your own and leave `eps` aside. In training the network is asked for this very "
         "noise, so whoever calls you must know it.",
         ("Which of the four arguments does your function not use?", "Use `eps` where you call torch.randn."),
+    ),
+    Mistake(
+        "own table",
+        lambda x0, t, eps, alpha_bar: _mixed(_kept(TABLE, t, x0), x0, eps),
+        lambda r: (
+            "Right for the table of this page, and wrong for any other: you look into a table from above, not into "
+            f"the argument `alpha_bar`. In a table of T = 100, row {int(r.case.args[1][0])} leaves "
+            f"{float(r.case.args[3][r.case.args[1][0]]):.0%} of the variance; yours leaves "
+            f"{float(TABLE[r.case.args[1][0]]):.0%}."
+        ),
+        (
+            "Which of the four arguments does your function not use?",
+            "The names in the first line are all that you need.",
+        ),
+    ),
+    Mistake(
+        "noise taken away",
+        lambda x0, t, eps, alpha_bar: q_sample(x0, t, -eps, alpha_bar),
+        "A minus where eq. 4 has a plus. The result looks as noisy as the right one, and a network that learns "
+        "from it would add noise where it should remove it.",
+        ("Compare the sign in front of the noise with eq. 4.", "The noise is added."),
+    ),
+    Mistake(
+        "cut off",
+        lambda x0, t, eps, alpha_bar: q_sample(x0, t, eps, alpha_bar).clamp(-1, 1),
+        lambda r: (
+            f"Right, and then cut off at -1 and 1, where {_cut(r)} of the values do not fit. Only clean pictures "
+            "lie in [-1, 1]; a network would never see the true noise."
+        ),
+        CUT_HINTS,
+    ),
+    Mistake(
+        "standardised",
+        lambda x0, t, eps, alpha_bar: q_sample(x0, t, eps, alpha_bar) / q_sample(x0, t, eps, alpha_bar).std(),
+        STANDARDISED,
+        STANDARDISED_HINTS,
     ),
     Mistake(
         "in place",
@@ -328,7 +421,19 @@ TABLE_CASES = [
     Case("the 1000 linear betas", torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)),
     Case("beta = 0.1, 0.2, 0.5", torch.tensor([0.1, 0.2, 0.5], dtype=torch.float64)),
     Case("a single step, beta = 0.3", torch.tensor([0.3], dtype=torch.float64)),
+    Case("large and falling betas", torch.tensor([0.9, 0.5, 0.99, 0.3, 0.999, 1e-6], dtype=torch.float64)),
 ]
+
+
+def _overwritten(beta):
+    left = (1 - beta).cumprod(0)
+    left[0] = 1
+    return left
+
+
+def _doubled(beta):
+    left = (1 - beta).cumprod(0)
+    return torch.cat([left[:1], left])
 
 
 def _ones_first(table):
@@ -429,6 +534,33 @@ TABLE_MISTAKES = [
         ),
         ("Should the table rise or fall?", "Leave the last `1 -` out."),
     ),
+    Mistake(
+        "1 written over step 1",
+        _overwritten,
+        lambda r: (
+            f"You wrote the 1 over the first step instead of in front of it: {len(r.got)} rows where T + 1 = "
+            f"{len(r.expected)} should be, and step 1 is nowhere."
+        ),
+        FIRST_ROW_HINTS,
+    ),
+    Mistake(
+        "first row doubled",
+        _doubled,
+        lambda r: (
+            f"The number of rows is right, and row 0 is a copy of row 1: {float(r.got[0]):.4f}, one step of noise. "
+            "Row 0 is clean data: all of it is left."
+        ),
+        ("How much of the picture is left before the first step?", "`beta.new_ones(1)` makes that row."),
+    ),
+    Mistake(
+        "exponential of the sum",
+        lambda beta: _ones_first((-beta.cumsum(0)).exp()),
+        lambda r: (
+            "exp(-sum of the betas) is a good estimate while the betas are small, and not the product: your last row "
+            f"reads {float(r.got[-1]):.3g} where {float(r.expected[-1]):.3g} should be."
+        ),
+        PRODUCT_HINTS,
+    ),
 ]
 
 # ---- 1.4 the clock --------------------------------------------------------------------------------------
@@ -455,6 +587,18 @@ VARIANCE_HINTS = (
     "of the noise?",
     "The two variances add up to 1.",
 )
+
+INFINITE_HINTS = (
+    "What does the exercise say about row 0?",
+    "Leave the ends as the formula makes them: no special case is needed.",
+)
+
+
+def _finite_start(alpha_bar):
+    clock = log_snr(alpha_bar)
+    clock[0] = 0
+    return clock
+
 
 CLOCK_MISTAKES = [
     Mistake(
@@ -533,6 +677,36 @@ CLOCK_MISTAKES = [
         lambda r: f"A variance over a deviation: {_middle(r)}. Two roots or none.",
         VARIANCE_HINTS,
     ),
+    Mistake(
+        "logarithm of the top only",
+        lambda alpha_bar: alpha_bar.log() / (1 - alpha_bar),
+        lambda r: (
+            f"You take the logarithm of alpha_bar and divide afterwards: {_middle(r)}. Row 0 becomes 0 / 0, which is "
+            "not a number. The logarithm belongs around the whole quotient."
+        ),
+        ("Which comes first, the division or the logarithm?", "Put brackets around the quotient, then `.log()`."),
+    ),
+    Mistake(
+        "brackets missing below",
+        lambda alpha_bar: (alpha_bar / 1 - alpha_bar).log(),
+        "alpha_bar / 1 - alpha_bar is 0 everywhere: the computer divides by 1 first and subtracts afterwards, so every "
+        "row is the logarithm of 0.",
+        ("What do you divide by, and where does that begin and end?", "Brackets around 1 - alpha_bar."),
+    ),
+    Mistake(
+        "row 0 set to 0",
+        _finite_start,
+        "Right but for row 0, which you set to 0. There is no noise at all in clean data, so infinity is the true "
+        "answer; 0 says that signal and noise are equal, and whoever looks for log-SNR 0 would stop at t = 0.",
+        INFINITE_HINTS,
+    ),
+    Mistake(
+        "infinity replaced",
+        lambda alpha_bar: log_snr(alpha_bar).nan_to_num(),
+        "Right but for the ends, where you put a large finite number in place of infinity. Clean data hold no noise: "
+        "infinity is no accident here, and comparisons such as `clock > 1` deal with it well.",
+        INFINITE_HINTS,
+    ),
 ]
 
 # ---- 1.5 nothing left at T ------------------------------------------------------------------------------
@@ -551,6 +725,7 @@ ZERO_CASES = [
     Case("Stable Diffusion's table", LEAKY),
     Case("linear, T = 100", linear_beta(100).alpha_bar),
     Case("the shortest, T = 2", torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)),
+    Case("a table that ends in 0 already", torch.tensor([1.0, 0.8, 0.3, 0.0], dtype=torch.float64)),
 ]
 
 
@@ -645,6 +820,25 @@ ZERO_MISTAKES = [
         ),
     ),
     Mistake(
+        "root at the end",
+        lambda alpha_bar: _rescaled(alpha_bar.sqrt(), alpha_bar[1].sqrt(), alpha_bar[-1].sqrt()).sqrt(),
+        lambda r: (
+            f"A second root where the square should be: your row {len(r.got) // 2} reads "
+            f"{float(r.got[len(r.got) // 2]):.3f} where {float(r.expected[len(r.got) // 2]):.3f} should be. The root "
+            "at the beginning is undone by a square at the end."
+        ),
+        ("What undoes a square root?", "`a**2`, not `a.sqrt()`, in the last line."),
+    ),
+    Mistake(
+        "nothing done",
+        lambda alpha_bar: alpha_bar,
+        lambda r: (
+            f"What you return is the table that came in: its last signal rate is still {float(r.got[-1]) ** 0.5:.3f}. "
+            "Did the new table get lost on the way to `return`?"
+        ),
+        ("Which name stands after `return`?", "`a - a[-1]` makes a new tensor: give it a name, and return that."),
+    ),
+    Mistake(
         "in place",
         _zero_in_place,
         "Right numbers, but you wrote them into the table that you were given, and the comparison below "
@@ -663,7 +857,7 @@ EXERCISES = catalogue(
         reference=forward_step,
         cases=STEP_CASES,
         mistakes=STEP_MISTAKES,
-        right="a variance of 1 stays 1, for large and small beta, for pictures, points and sound.",
+        right="a variance of 1 stays 1, for large and small beta, for pictures, points and other shapes.",
     ),
     Exercise(
         number="1.2",
@@ -671,7 +865,7 @@ EXERCISES = catalogue(
         reference=q_sample,
         cases=JUMP_CASES,
         mistakes=JUMP_MISTAKES,
-        right="mean, variance, every t from 1 to T, pictures, points and sound, and x0 left alone.",
+        right="mean, variance, every t from 1 to T, any table, pictures, points and other shapes, and x0 left alone.",
     ),
     Exercise(
         number="1.3",
@@ -691,7 +885,7 @@ EXERCISES = catalogue(
         mistakes=CLOCK_MISTAKES,
         right="the natural logarithm of variance over variance, from plus to minus infinity.",
         atol=1e-9,
-        rtol=1e-7,
+        rtol=1e-9,
     ),
     Exercise(
         number="1.5",
