@@ -84,8 +84,8 @@ guess.compare(round(float(pasts.mean()), 2))
 
 # %% [markdown]
 # **What you saw.** Both pasts are real, so nobody can run the recipe backwards. What exists is a best guess, and for
-# squared errors it is always the average over all pasts, $\hat x_0 = E[x_0 \mid x_t]$: set the derivative of $E[(x_0
-# - g)^2]$ by $g$ to zero and $g = E[x_0]$ is what remains. The best guess may be a value that no data ever take.
+# squared errors it is always the average over all pasts, $\hat x_0 = E[x_0 \mid x_t]$: set the derivative of
+# $E[(x_0 - g)^2]$ by $g$ to zero, and $g = E[x_0]$ remains. The best guess may be a value that no data ever take.
 #
 # For points $x_k$ that are equally frequent, Bayes' rule gives each a share: how high its bell, centred at $a\,x_k$,
 # stands over $x_t$. The best guess is the average with these shares.
@@ -95,9 +95,8 @@ guess.compare(round(float(pasts.mean()), 2))
 #
 # ### Exercise 2.1 - the best guess (10 minutes, difficulty 2 of 5)
 #
-# Write `best_guess`. It gets noisy numbers `x_t` of shape `(B,)`, `points` of shape `(K,)`
-# anywhere on the line, and two plain
-# numbers: `a` in 0..1 and `s` above 0. It returns the best guess of x0 for each of `x_t`, shape `(B,)`.
+# Write `best_guess`. It gets noisy numbers `x_t` of shape `(B,)`, `points` of shape `(K,)` anywhere on the line, and
+# two plain numbers: `a` in 0..1 and `s` above 0. It returns the best guess of x0 for each of `x_t`, shape `(B,)`.
 #
 # Useful: `x_t[:, None]` has shape `(B, 1)` and lines up with `(K,)` to `(B, K)`; `torch.softmax(scores, dim=1)` is
 # exp of the scores divided by the sum over each row, computed so that it never becomes 0 / 0.
@@ -300,8 +299,8 @@ worst.compare("t = 1")
 # and of x0 only the average is known. The floor of v is the sum of both, at every t.
 #
 # **A claim on trial:** *"The network predicts the noise that was added."* It predicts the average of all noises that
-# could have been added. On these data even the perfect answer misses by the floor, and a training loss below the
-# floor would be a bug or memorised data, not a triumph.
+# could have been added. On these data even the perfect answer misses by the floor, and a training loss that
+# stays below the floor would be a bug or memorised data, not a triumph.
 
 # %% [markdown]
 # ## 5. Where the loss comes from
@@ -387,6 +386,9 @@ half.compare(int((reached["the bound"] < 0.5).sum()) + 1)
 
 # %% [markdown]
 # Is it truly a bound? The density of the ring is known, so all parts can be added up and compared with the truth.
+# Beside the charges there are three parts that no network can change: what $x_T$ still holds of $x_0$; the widths,
+# because the model uses $\beta_t$ where the true step has $\tilde\beta_t$; and the width of the very last step. The
+# unit is the nat, from natural logarithms.
 
 # %%
 beta, alpha_bar = schedule.beta, schedule.alpha_bar
@@ -491,6 +493,25 @@ def reverse_step(predictor, schedule, x_t, t, noise):
 
 # %% tags=["check"]
 reverse_step = check("2.4", reverse_step)
+
+# %% [markdown]
+# First a test on section 5: let the predictor look into the answer book, as the true step does. Then your step must
+# give the bell that you counted there.
+
+# %%
+from course_lib.types import Prediction
+
+
+def answer_book(x_t, t):
+    x0 = torch.full_like(x_t, 0.5)
+    a, s = short.rates(t, like=x_t)
+    return Prediction(x0, (x_t - a * x0) / s)
+
+
+here = torch.full((1, 1), -0.2)
+centre = reverse_step(answer_book, short, here, 4, torch.zeros(1, 1))
+width = reverse_step(answer_book, short, here, 4, torch.ones(1, 1)) - centre
+print(f"your step: mean {centre.item():.3f}, std {width.item():.3f}; the bell: mean {mean:.3f}, std {std:.3f}")
 
 # %% [markdown]
 # A thousand of your steps make a sampler. With the exact predictor in it, there is no training and no excuse: what
@@ -626,9 +647,6 @@ print(f"{steps} steps of 1024 points in {progress.seconds:.0f} s")
 # To draw, a network must become a predictor. That is your `solve_output` with the row of eps, nothing else.
 
 # %%
-from course_lib.types import Prediction
-
-
 def predictor_of(net, objective=objectives.eps):
     def predictor(x_t, t, cond=None):
         a, s = schedule.rates(t, like=x_t)
