@@ -662,7 +662,7 @@ samples = {name: draw(predictor_of(net), n) for name, net in copies.items()}
 panels = {"true data": ring.sample(n, generator), "exact predictor": draw(exact, n), **samples}
 show(
     viz.clouds(panels, limit=1.5, size=2.3),
-    "Five clouds. True data, exact predictor and late network: eight clusters. Early and middle: smeared circles.",
+    "Five clouds. True data, exact predictor and late network: eight clusters. Early and middle: smeared, none.",
 )
 
 # %% [markdown]
