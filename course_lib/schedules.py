@@ -220,7 +220,7 @@ def cosine(T: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> Sch
 
 
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
-    """Let alpha_bar fall like a sigmoid from `start` to `end`, softened by tau (arXiv:2301.10972, section 2.1).
+    """Let alpha_bar fall like a sigmoid from `start` to `end`, softened by tau (arXiv:2301.10972, section 2.1, alg. 1).
 
     >>> round(float(sigmoid().alpha_bar[500]), 3)
     0.5

@@ -96,8 +96,17 @@ def two_clocks(
     return figure
 
 
-def rulers(rows: Mapping[str, np.ndarray], xlabel: str, *, band: tuple | None = None, band_name: str = "") -> Figure:
+def rulers(
+    rows: Mapping[str, np.ndarray],
+    xlabel: str,
+    *,
+    band: tuple | None = None,
+    band_name: str = "",
+    span: tuple | None = None,
+) -> Figure:
     """Draw named rows of marks {name: (N,)}, one ruler below another, over an optional shaded band (low, high).
+
+    span: (low, high) of the axis; what lies beyond, infinity included, is drawn as an arrow at that end.
 
     >>> figure = rulers({"linear": [0.0, 1.0], "cosine": [0.5]}, "log-SNR")
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -105,12 +114,17 @@ def rulers(rows: Mapping[str, np.ndarray], xlabel: str, *, band: tuple | None = 
     """
     marks = {name: _array(name, row).ravel() for name, row in _named("rows", rows).items()}
     band = None if band is None else _span("band", band)
+    low, high = (-np.inf, np.inf) if span is None else _span("span", span)
     figure, axes = plt.subplots(figsize=(8.0, 0.55 * len(marks) + 1.2), layout="constrained")
     if band is not None:
         axes.axvspan(*band, color="0.9", label=band_name)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for i, x in enumerate(marks.values()):
-        axes.plot(x, np.full(len(x), i), color=COLOURS[i % 7], marker=MARKERS[i % 7], lw=0.6, ms=5)
+        inside = x[(x >= low) & (x <= high)]
+        axes.plot(inside, np.full(len(inside), i), color=COLOURS[i % 7], marker=MARKERS[i % 7], lw=0.6, ms=5)
+        for end, arrow, beyond in ((low, r"$\leftarrow$", x < low), (high, r"$\rightarrow$", x > high)):
+            if beyond.any():
+                axes.plot(end, i, color=COLOURS[i % 7], marker=arrow, ms=13, clip_on=False)
     axes.set_yticks(range(len(marks)), labels=list(marks))
     axes.set(xlabel=xlabel, ylim=(len(marks) - 0.5, -0.5))
     axes.grid(alpha=0.25, axis="x")

@@ -33,8 +33,9 @@
 # **Prerequisites:** lesson 00; Python and a little numpy; square roots and logarithms. The torch calls you
 # need are named where you need them.
 #
-# **Time:** about 75 minutes of yours. The computing takes less than 1 minute on two cores of a CPU; a GPU
-# (1 minute) is not needed. **Download:** nothing; the digits come with the course's packages.
+# **Time:** about 80 minutes of yours, more if English is not your first language; after section 5 is a good
+# place for a break. The computing takes less than 1 minute on two cores of a CPU; a GPU (1 minute) is not
+# needed. **Download:** nothing; the digits come with the course's packages.
 
 # %% tags=["setup"]
 # <setup>
@@ -86,9 +87,9 @@ reading = predict("1.a", "step at which half of the digits are beyond reading", 
 # %% [markdown]
 # ### Exercise 1.1 - one step (8 minutes, difficulty 1 of 5)
 #
-# Write `forward_step`. It gets pictures or points `x` of shape `(B, *dims)`, one number `beta` between 0
-# and 1 (a tensor without axes), and noise `eps` of the same shape as `x`. It returns the next `x`, in the
-# same shape.
+# Write `forward_step`. It gets, in this order, pictures or points `x` of shape `(B, *dims)` (B of them, each
+# of any shape), one number `beta` from 0 to 1 (a tensor without axes), and noise `eps` of the same shape as
+# `x`. It returns the next `x`, in the same shape. Nothing is cut off at -1 and 1.
 #
 # *Torch you need:* `beta.sqrt()` is the square root; numbers multiply tensors as they do in numpy.
 
@@ -111,7 +112,7 @@ forward_step = check("1.1", forward_step)
 # %% tags=["picture"]
 def walk(x, beta, step, seed=0):
     """Take all the steps of a schedule; return x at t = 0, 1, ..., T."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # a source of random numbers: the same ones each time
     path = [x]
     for t in range(1, len(beta)):
         path.append(step(path[-1], beta[t], torch.randn(x.shape, generator=generator)))
@@ -190,9 +191,13 @@ show(figure, "Variance against t: with your step it settles at 1, without shrink
 # Adding noise one step at a time is honest but slow: to learn from step 700 you would add noise 700 times.
 # There is a shortcut, and without it nobody could train a diffusion model on a laptop.
 #
-# The digit is multiplied by one small shrinking after the other, so after $t$ steps it is multiplied by
-# their product. And the noises of all the steps are independent, so their variances add up to whatever is
-# missing to 1, and a sum of bell curves is a bell curve: one single draw of noise will do.
+# The digit is shrunk again and again, so after $t$ steps it is multiplied by the product of all the factors.
+# And the noise? After one step its variance is $\beta_1$. The second step shrinks that and adds its own:
+#
+# $$(1 - \beta_2)\,\beta_1 + \beta_2 = 1 - (1 - \beta_1)(1 - \beta_2)$$
+#
+# What is kept of the picture's variance and what is noise add up to 1, and so it goes on at every step. A sum
+# of bell curves is a bell curve again: one single draw of noise will do.
 #
 # $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \epsilon
 #   \qquad \bar\alpha_t = \prod_{s=1}^{t} (1 - \beta_s) \qquad \text{(DDPM, eq. 4)}$$
@@ -203,7 +208,8 @@ show(figure, "Variance against t: with your step it settles at 1, without shrink
 # Write `q_sample`. It gets clean data `x0` of shape `(B, *dims)` in [-1, 1], whole numbers `t` of shape
 # `(B,)` in 1..T (each picture has its own step), noise `eps` like `x0`, and the table `alpha_bar` of shape
 # `(T+1,)` whose row 0 is 1: row $t$ belongs to step $t$. It returns `x_t` like `x0`, for pictures
-# `(B, 1, 8, 8)` and for points `(B, 2)` alike.
+# `(B, 1, 8, 8)` and for points `(B, 2)` alike. (Pictures and noise are float32. The course's tables are
+# float64; `.float()` makes float32 of them, and your function gets them like that.)
 #
 # *Torch you need:* `alpha_bar[t]` looks up all B rows at once, shape `(B,)`. To multiply a picture, it
 # needs as many axes as `x0`, all of length 1 but the first: `numbers.reshape(B, 1, 1, 1)` for a picture.
@@ -230,7 +236,7 @@ q_sample = check("1.2", q_sample)
 
 # %% tags=["picture"]
 generator = torch.Generator().manual_seed(1)
-copies = x0.expand(2000, -1, -1, -1)  # (2000, 1, 8, 8)
+copies = x0.expand(2000, -1, -1, -1)  # the same three 2,000 times, (2000, 1, 8, 8)
 walked = walk(copies, schedule.beta[:301], forward_step, seed=2)[-1]
 eps = torch.randn(copies.shape, generator=generator)
 jumped = q_sample(copies, torch.full((2000,), 300), eps, schedule.alpha_bar.float())
@@ -299,10 +305,6 @@ show(figure, "The noise in x_t rises in an S and is nearly 1 at t = 600; t/T is 
 # 92 % noise: beta is the speed, not the distance. And with beta rising in a straight line, the noise rises
 # in an S. (There is a schedule whose noise *rate* is $t/T$; you will meet it in section 6. Its name is not
 # "linear".)
-#
-# Now you can also check what others print about this very schedule. "At $t = 500$, 96 % of the signal is
-# gone": it is 92 % of the variance, or 72 % of the strength, $1 - \sqrt{0.079}$.
-# "$\bar\alpha_T \approx 0.000006$": it is 0.00004. Whoever has the table need not copy numbers.
 
 # %% [markdown]
 # **Before you run the next cell.** People save time by taking fewer steps: the same ends, beta from 0.0001
@@ -348,7 +350,8 @@ show(figure, "With the same ends, the mean of 1000 draws shows the three plainly
 # and the same ends, 60 % of the digit's strength is still there, and a model that starts drawing from pure
 # noise starts from something it has never seen. "More steps mean more noise": only as long as the betas
 # stay what they were. What counts is their sum, since $\sqrt{\bar\alpha_T} \approx e^{-\sum\beta / 2}$;
-# scale them with $1000/T$, and T only says how finely the same road is cut up.
+# scale them with $1000/T$, and T only says how finely the same road is cut up. (For T of 50 or more: at
+# T = 20 the last beta would be 1.)
 
 # %% [markdown]
 # ## 5. Move it yourself
@@ -390,15 +393,16 @@ explore(draw, alt=words, schedule=list(makers), T=[1000, 300, 100, 30, 10], t=(0
 #
 # A picture ten times brighter under noise ten times stronger is the same picture. So the only thing that
 # can matter is the ratio: the **signal-to-noise ratio**, SNR, signal variance over noise variance. It runs
-# over many powers of ten, so one takes its logarithm:
-# $\text{log-SNR} = \ln \bar\alpha_t / (1 - \bar\alpha_t)$. At 0 both rates are equal.
+# over many powers of ten, so one takes the natural logarithm of it. At 0 both rates are equal.
+#
+# $$\text{log-SNR} = \ln \frac{\bar\alpha_t}{1 - \bar\alpha_t}$$
 
 # %% [markdown]
 # ### Exercise 1.4 - the real clock (6 minutes, difficulty 2 of 5)
 #
 # Write `log_snr`. It gets the table `alpha_bar` of shape `(T+1,)`, float64, values from 1 down to 0, and
-# returns the natural logarithm of the signal-to-noise ratio in the same shape. Row 0 holds no noise, so
-# infinity is right there (and minus infinity where no signal is left): no special case is needed.
+# returns the natural logarithm of the signal-to-noise ratio in the same shape and dtype. Row 0 holds no
+# noise, so infinity is right there (and minus infinity where no signal is left): no special case is needed.
 #
 # *Torch you need:* `x.log()` is the natural logarithm.
 
@@ -424,11 +428,18 @@ clocks = {}
 for one in four:
     share = one.signal_rate**2 / (one.signal_rate**2 + one.noise_rate**2)  # alpha_bar, once the variance is 1
     clocks[one.name] = log_snr(share)  # (1001,)
+    first, middle, last = (float(clocks[one.name][t]) for t in (1, 500, 1000))
+    print(f"{one.name:>8}: log-SNR {first:4.1f} at t = 1, {middle:4.1f} at 500, {last:5.1f} at T")
 inner = steps[1:-1]
 figure = viz.curves({name: (inner, clock[inner]) for name, clock in clocks.items()}, "t", "log-SNR", mark=500)
-show(figure, "Linear falls steadily to -10, below the others, which stay close together until t = 900.")
+show(figure, "From t = 100 to t = 900 linear lies below the other three, which stay close together; towards T "
+     "linear goes on evenly to -10, and the other three fall steeply. A thin line marks t = 500.")
 
 # %% [markdown]
+# **What you saw.** At $t = 500$, the thin line, the other three have as much signal as noise, and *linear* is
+# at -2.5 already. They also end in different places: *linear* at -10, *cosine* and *sigmoid* at about -20, and
+# *flow*, which leaves no signal at all, at minus infinity. (The figure leaves row 0 and row T out.)
+#
 # **Before you run the next cell.** Stop each schedule where its log-SNR is, say, -1 (linear at about
 # $t = 360$, cosine at about 650), with the same digit and the same noise. Which picture will be clearer?
 
@@ -451,26 +462,25 @@ show(figure, "Four rows of six noisy threes, a row for each schedule: the four o
 
 # %% [markdown]
 # **What you saw.** No difference, but for the rounding to whole steps. Four schedules, four formulas, a
-# handful of papers, and they all show a network *the same pictures*. A schedule only decides **when**: how
-# many of the steps are spent at which log-SNR. (In the limit of many steps this is exact: Kingma and
-# co-authors show that the likelihood bound depends on nothing but the log-SNR at the two ends.)
+# handful of papers, and they all show a network *the same pictures*, up to a factor. A schedule only decides
+# where the road begins and ends, and **when** it is where: how many of the steps are spent at which log-SNR.
 
 # %% [markdown]
 # ### What does a step buy?
 #
 # Then which log-SNR deserves steps? Let us measure where digits stop being readable. The reader is a
-# program that knows 1,297 digits and lets them vote on 500 others: each known digit gets the weight that
-# Bayes' rule gives it, knowing the signal rate `a` and the noise rate `s`.
+# program that knows 1,297 digits and lets them vote on 500 others: the nearer a known digit, the more its vote
+# counts. You need not read the next two cells; they are that program, and a loop over steps.
 
 # %%
 known, new = pictures[:1297].flatten(1), pictures[1297:]  # (1297, 64), (500, 1, 8, 8)
-names = torch.nn.functional.one_hot(labels[:1297]).float()  # (1297, 10)
+names = torch.nn.functional.one_hot(labels[:1297]).float()  # (1297, 10), a 1 in the column of the label
 
 
 def recognised(x_t, a, s):
     """The share of 500 noisy digits (500, 1, 8, 8) that the known digits name rightly."""
-    distance = torch.cdist(x_t.flatten(1), a * known) ** 2  # (500, 1297)
-    votes = (-distance / (2 * s**2)).softmax(1) @ names  # (500, 10)
+    distance = torch.cdist(x_t.flatten(1), a * known) ** 2  # (500, 1297), each with each
+    votes = (-distance / (2 * s**2)).softmax(1) @ names  # (500, 10), weights by Bayes' rule
     return float((votes.argmax(1) == labels[1297:]).float().mean())
 
 
@@ -503,21 +513,22 @@ show(figure, "Digits read rightly. Against t, linear falls far earlier than the 
 # 500 digits, uncertain by about 0.02; guessing gives 0.1.)
 #
 # A schedule thus decides twice. While learning, how often each log-SNR is met; while drawing with, say, 20
-# of the 1000 steps, where the 20 land. Spaced evenly in $t$, they fall as in the first four rows. The last
-# row is another spacing on the *linear* table, even in a power of the noise level, named after Karras.
+# of the 1000 steps, where the 20 begin. Spaced evenly in $t$, they fall as in the first four rows. The last
+# row is another spacing on the *linear* table, named after Karras: more steps where there is little noise. An
+# arrow is a step that begins further left, below -12.
 
 # %% tags=["picture"]
 for name, clock in clocks.items():
     early, late = float((clock[1:] > 1).float().mean()), float((clock < -5).float().mean())
     print(f"{name:>8}: {early:.0%} of the steps above +1, {late:.0%} below -5, the rest between")
 
-marks = {one.name: clocks[one.name][one.steps(20)] for one in four}
-marks["linear, karras"] = clocks["linear"][four[0].steps(20, spacing="karras")]
-marks = {name: mark[mark.abs() < 12] for name, mark in marks.items()}
-xlabel = "log-SNR of the 20 steps (noise on the left)"
-figure = viz.rulers(marks, xlabel, band=(-5, 1), band_name="where digits are decided")
-show(figure, "Five rulers of step marks. Linear has six marks left of the band, cosine, sigmoid and flow one "
-     "at most; these four end between +3 and +6. Karras spacing goes on to +9.")
+marks = {one.name: clocks[one.name][one.steps(20)[:-1]] for one in four}  # the last entry is clean data
+marks["linear, karras"] = clocks["linear"][four[0].steps(20, spacing="karras")[:-1]]
+xlabel = "log-SNR where each of the 20 steps begins (noise on the left)"
+figure = viz.rulers(marks, xlabel, band=(-5, 1), band_name="where digits are decided", span=(-12, 12))
+show(figure, "Five rulers of 20 marks each. Linear has six marks left of the band; cosine, sigmoid and flow have "
+     "one or two, of which the first is an arrow, beyond -12. The last marks of these four stand between +3 and "
+     "+6; Karras spacing goes on to +9.")
 
 # %% [markdown]
 # **What you saw.** *Linear* spends three in ten of its steps where these digits are already beyond
@@ -527,11 +538,11 @@ show(figure, "Five rulers of step marks. Linear has six marks left of the band, 
 # *cosine* the better schedule, then? Not so fast: these digits were 8 pixels wide.
 
 # %% [markdown]
-# ## 7. A bigger picture, the same step, less ruin
+# ## 7. The same step, a bigger picture
 #
 # **Before you run the next cell.** Blow the digits up to 64 x 64, each pixel a block of 8 x 8 equal ones,
-# and add noise at $t = 450$ of *linear*, fresh for every one of the 4,096 pixels. Compared with the 8 x 8
-# digits at $t = 450$, will they be easier to read, harder, or the same?
+# and add noise at $t = 300$ of *linear*, fresh for every one of the 4,096 pixels. Compared with the 8 x 8
+# digits at $t = 300$, will they be easier to read, harder, or the same?
 
 # %% tags=["prediction"]
 bigger = predict("1.e", "64 x 64 at the same t is", options=["easier to read", "the same", "harder to read"])
@@ -540,19 +551,19 @@ bigger = predict("1.e", "64 x 64 at the same t is", options=["easier to read", "
 # %% tags=["picture"]
 def enlarge(x, k):
     """Turn every pixel into a block of k x k equal ones."""
-    return x.repeat_interleave(k, dim=2).repeat_interleave(k, dim=3)
+    return x.repeat_interleave(k, dim=2).repeat_interleave(k, dim=3)  # each row k times, each column k times
 
 
 generator = torch.Generator().manual_seed(5)
-t, table = torch.full((8,), 450), schedule.alpha_bar.float()
+t, table = torch.full((8,), 300), schedule.alpha_bar.float()
 small, large = pictures[:8], enlarge(pictures[:8], 8)  # (8, 1, 8, 8), (8, 1, 64, 64)
 small_t = q_sample(small, t, torch.randn(small.shape, generator=generator), table)
 large_t = q_sample(large, t, torch.randn(large.shape, generator=generator), table)
 averaged = torch.nn.functional.avg_pool2d(large_t, 8)  # the mean of each block, (8, 1, 8, 8)
-a, s = float(schedule.signal_rate[450]), float(schedule.noise_rate[450])
+a, s = float(schedule.signal_rate[300]), float(schedule.noise_rate[300])
 rows = {"8 x 8": small_t, "64 x 64": large_t, "blocks averaged,\ncontrast restored": averaged / a}
-figure = viz.picture_rows(rows, size=1.1)
-show(figure, "Digits 0 to 7 at t = 450: at 8 x 8 only grains; at 64 x 64 digits show through; averaged, plain.")
+figure = viz.picture_rows(rows, size=1.3)
+show(figure, "Digits 0 to 7 at t = 300: at 8 x 8 hard to read, at 64 x 64 seen through grain; averaged, plain.")
 
 # %%
 for name, x_t in {"8 x 8": small_t, "blocks averaged": averaged}.items():
@@ -565,30 +576,11 @@ print(bigger.compare("easier to read"))
 # **What you saw.** Averaging 64 independent noises divides their deviation by 8 (variances add, remember 3
 # and 4). The digit is the same in all 64 pixels and loses nothing. So each doubling of the width gives
 # $2 \ln 2 = 1.4$ of log-SNR away for free; eight times the width, 4.2. (A photograph of 64 x 64 is no
-# blown-up digit, it has fine detail as well; but its coarse shapes obey this rule.) Try it with the
-# sliders: find the $t$ at which you lose the three, for each size.
-
-
-# %%
-def draw_size(size, t):
-    large = enlarge(x0, size // 8)
-    noise = torch.randn(large.shape, generator=torch.Generator().manual_seed(size))
-    x_t = q_sample(large, torch.tensor([t]), noise, schedule.alpha_bar.float())[0]
-    clock = clocks["linear"].clamp(-12, 12)
-    return viz.picture_and_curves(x_t, {"log-SNR": clock}, t, ylabel="log-SNR", title=f"t = {t}")
-
-
-def words_size(size, t):
-    now = float(clocks["linear"][t])
-    return f"The three at {size} x {size} pixels, linear, t = {t} of 1000: log-SNR {now:.1f}."
-
-
-# %%
-explore(draw_size, alt=words_size, size=[64, 32, 16, 8], t=(1, 1000, 300))
-
-# %% [markdown]
+# blown-up digit, it has fine detail as well; but its coarse shapes obey this rule.)
+#
 # The cure is to take back what was given away: run the larger picture $2 \ln 8$ lower on the clock. Here
-# are two schedules as they are, and *cosine* lowered by that much, all on digits of 64 x 64.
+# are two schedules as they are, and *cosine* lowered by that much, all on digits of 64 x 64, read by the
+# program of section 6. (You need not read its cell.)
 
 
 # %%
@@ -631,9 +623,9 @@ show(figure, "At 64 x 64, half of the digits are read until t = 950 with cosine,
 # Drawing starts from the bell curve, on the ground that $x_T$ is "pure noise". With *linear* and T = 1000
 # the signal rate at the end is 0.006: surely nobody can see that?
 #
-# **Before you run the next cell.** Somebody takes an all-black or an all-white picture, tosses a coin
-# which, and jumps to $t = 1000$. You see only $x_T$ and say "white" if its mean is above 0. How often are
-# you right, if the picture is 512 x 512?
+# **Before you run the next cell.** Somebody tosses a coin, takes an all-black picture for heads and an
+# all-white one for tails, and jumps to $t = 1000$. You see only $x_T$ and say "white" if its mean is above 0.
+# How often are you right, if the picture is 512 x 512?
 
 # %% tags=["prediction"]
 told = predict("1.f", "right answers in 100, at 512 x 512", options=[52, 75, 100])
@@ -705,14 +697,15 @@ def brightness_drawn(alpha_bar, steps=50):
 drawn = brightness_drawn(leaky)
 share = 100 * float((drawn.abs() > 0.6).float().mean())
 print(f"drawings that dark or bright: {share:.0f} %")
-print(f"deviation of the brightness: {drawn.std():.2f}, of the data {levels.std():.2f}")
+print(f"deviation of the brightness: {drawn.std():.3f}, of the data {levels.std():.3f}")
+print(f"and in 10 steps instead of 50: {brightness_drawn(leaky, 10).std():.3f}")
 print(grey.compare(round(share)))
 
 # %% [markdown]
 # **What you saw.** A perfect predictor, and still hardly any dark or bright picture: medium grey, as
-# foretold. It is not the network's fault, it is the table's. This is how Lin and co-authors explained why
-# Stable Diffusion would draw neither a black night nor a white snowfield, and their cure is five lines
-# long.
+# foretold. It is not the predictor's fault, and not a matter of steps, for 10 or 50 make no difference: it is
+# the table's. This is how Lin and co-authors explained why Stable Diffusion would draw neither a black night
+# nor a white snowfield, and their cure is five lines long.
 
 # %% [markdown]
 # ### Exercise 1.5 - nothing left at T (12 minutes, difficulty 3 of 5)
@@ -743,24 +736,26 @@ def zero_terminal_snr(alpha_bar):
 zero_terminal_snr = check("1.5", zero_terminal_snr)
 
 # %% [markdown]
-# Same data, same noise, same 50 steps; only the table is yours.
+# Same data, same noise, only the table is yours; first in 10 steps, then in 100.
 
 # %% tags=["picture"]
-mended = zero_terminal_snr(leaky)
-more = budget(smoke=60, cpu=200, gpu=200)  # steps, for a closer look
-rows = {"data": levels, "leaky table": drawn, "your table": brightness_drawn(mended)}
-for name, values in {**rows, f"your table, {more} steps": brightness_drawn(mended, more)}.items():
+mended, many = zero_terminal_snr(leaky), budget(smoke=40, cpu=100, gpu=100)  # steps
+rows = {"data": levels, "leaky table, 50 steps": drawn}
+for n in (10, many):
+    rows[f"your table, {n} steps"] = brightness_drawn(mended, n)
+for name, values in rows.items():
     share = float((values.abs() > 0.6).float().mean())
     print(f"{name:>21}: deviation {values.std():.2f}, that dark or bright {share:.0%}")
 figure = viz.histogram(rows, "brightness of a picture", bins=10, spread=(-1, 1))
-show(figure, "Brightness: the data even from -1 to 1; with the leaky table a narrow hill around 0; with the "
-     "mended one all from -1 to 1, somewhat more in the middle.")
+show(figure, "Brightness: the data even from -1 to 1; a narrow hill around 0 with the leaky table, and one hardly "
+     "wider with the mended table in 10 steps; with the mended table in 100 steps all from -1 to 1, with fewer at "
+     "the very ends.")
 
 # %% [markdown]
-# **What you saw.** Black and white are back. With 50 steps not all the way: the decision falls in the first
-# few of them, where the mended table moves fast; with 200 steps most of the rest comes as well. One price
-# is due: at T there is no signal left, so a network that predicts `eps` can say nothing about $x_0$ there.
-# What to predict instead is a question of the next lesson.
+# **What you saw.** Black and white are back, and the number of steps counts again: from pure noise to the end
+# is a long way on the clock, and 10 steps are too coarse for it. (In 100 steps the very ends are still a little
+# rare.) One price is due: at T there is no signal left, so a network that predicts `eps` can say nothing about
+# $x_0$ there. What to predict instead is a question of the next lesson.
 
 # %% [markdown]
 # ## Summary
@@ -771,7 +766,8 @@ show(figure, "Brightness: the data even from -1 to 1; with the leaky table a nar
 #   $t$ steps. Row 0 of the table is clean data.
 # - $\beta$ is the speed, $1 - \bar\alpha$ the distance. Fewer steps with the same betas leave the picture
 #   standing.
-# - Log-SNR is the clock. Schedules differ in how they spend their steps on it, and in nothing else.
+# - Log-SNR is the clock. Schedules differ in where they begin and end on it, and in how they spend the steps
+#   between.
 # - The size of the picture moves the clock: $2 \ln k$ for pictures $k$ times as wide. No schedule is good
 #   or bad by itself.
 # - $x_T$ is pure noise only if $\bar\alpha_T$ is 0. If not, the network learns to trust what should not be
@@ -798,11 +794,12 @@ show(figure, "Brightness: the data even from -1 to 1; with the leaky table a nar
 # is fine, the drawings are mush. What is the likeliest reason?
 #
 # <details><summary>A. 100 steps are too coarse to draw anything</summary>
-# No: good samplers draw with 20 steps, and you saw 50 do it. The number of steps is not the trouble.
+# No: good samplers draw with 20 steps (lesson 05), and you saw 100 do it. The number of steps is not the
+# trouble.
 # </details>
 # <details><summary>B. At T = 100 the signal rate is still 0.6, and drawing starts from pure noise</summary>
-# Yes: the network has never seen pure noise. Scale the betas by 1000/T, or choose a schedule by its log-SNR
-# at the ends.
+# Yes: the network has never seen pure noise. Scale the betas by 1000/T (for T of 50 or more: at T = 20 the
+# last beta would be 1), or choose a schedule by its log-SNR at the ends.
 # </details>
 # <details><summary>C. beta should have been a standard deviation</summary>
 # No: beta is a variance, and the roots turn it into deviations. That was right.
@@ -811,7 +808,8 @@ show(figure, "Brightness: the data even from -1 to 1; with the leaky table a nar
 # **3.** A schedule works well at 64 x 64. What does it need at 512 x 512?
 #
 # <details><summary>A. Nothing: t/T means the same at every size</summary>
-# No: you saw digits that were unreadable at 8 x 8 and easy to read at 64 x 64, at the same t.
+# No: you saw digits that were hard to read at 8 x 8, and plain at 64 x 64 once blocks were averaged, at the
+# same t.
 # </details>
 # <details><summary>B. More steps T, at the same log-SNR curve</summary>
 # No: that cuts the same road into more pieces. The coarse shapes stay readable for just as large a share of
@@ -828,10 +826,10 @@ show(figure, "Brightness: the data even from -1 to 1; with the leaky table a nar
 # - DDPM, arXiv:2006.11239: eq. 2 (one step), eq. 4 (the jump), section 4 (linear betas).
 # - Improved DDPM, arXiv:2102.09672: eq. 17 (cosine), section 3.2 (why: linear is too noisy at 32 x 32 and
 #   64 x 64).
-# - Variational Diffusion Models, arXiv:2107.00630: section 5.1 (only the log-SNR at the ends matters, in
-#   continuous time).
-# - On the Importance of Noise Scheduling, arXiv:2301.10972: section 2 (picture size) and algorithm 1
-#   (sigmoid).
+# - Variational Diffusion Models, arXiv:2107.00630: section 5.1 (for the bound on the likelihood, in continuous
+#   time, nothing matters but the log-SNR at the ends).
+# - On the Importance of Noise Scheduling, arXiv:2301.10972: section 2 (picture size), section 2.1 with
+#   algorithm 1 (sigmoid).
 # - Simple Diffusion, arXiv:2301.11093: section 3.1 (shifting the log-SNR by picture size).
 # - Rectified flow, arXiv:2209.03003: eq. 1 (the straight line). EDM, arXiv:2206.00364: eq. 5 (karras
 #   spacing).

@@ -134,6 +134,15 @@ def test_rulers_stand_below_one_another_over_a_band():
     assert axes.patches[0].get_extents().width > 0
 
 
+def test_marks_beyond_the_ruler_become_arrows_at_its_ends():
+    axes = viz.rulers({"flow": [-np.inf, -14.0, 0.0, np.inf], "short": [1.0]}, "log-SNR", span=(-12, 12)).axes[0]
+    marks = [(line.get_xydata().tolist(), line.get_marker()) for line in axes.lines]
+    assert [xy for xy, _ in marks] == [[[0.0, 0.0]], [[-12.0, 0.0]], [[12.0, 0.0]], [[1.0, 1.0]]]
+    assert ["left" in marks[1][1], "right" in marks[2][1]] == [True, True]
+    with pytest.raises(ValueError, match="swap them"):
+        viz.rulers({"flow": [0.0]}, "log-SNR", span=(12, -12))
+
+
 def test_picture_and_curves_mark_the_row_t():
     tables = {"signal_rate": torch.tensor([1.0, 0.5, 0.0]), "noise_rate": [0.0, 0.8, 1.0]}
     picture, rates = viz.picture_and_curves(torch.full((1, 4, 4), 0.25), tables, 1, title="t = 1").axes
