@@ -77,7 +77,8 @@ def page(findings: list[Finding]) -> str:
         rows += [f"{'':<19} -> {do}"] if do else []
     troubles = sum(finding.status == "trouble" for finding in findings)
     things = "thing" if troubles == 1 else "things"
-    closing = f"{troubles} {things} to mend, from the top of the page." if troubles else "All is well: `course lab`."
+    to_mend = f"{troubles} {things} to mend, from the top of the page."
+    closing = to_mend if troubles else "All is well: `uv run course lab`."
     return "\n".join([*rows, "", closing]).encode("ascii", "backslashreplace").decode("ascii")
 
 

@@ -99,8 +99,9 @@ print(f"half of the drawings have settled on their digit at t = {since}")
 settled.compare(since)
 
 # %% [markdown]
-# **What you saw.** Which digit it will be is decided early, while $x_t$ still looks like noise to you and me;
-# the strokes come later. You will meet this order again before the lesson is over.
+# **What you saw.** Which digit it will be shows early in the guess, while $x_t$ still looks like noise to you and
+# me (by the rule of the cell: the nearest training digit is of the right kind); the strokes come later.
+# You will meet this order again before the lesson is over.
 #
 # ## 2. It knows them by heart
 #
@@ -125,7 +126,7 @@ show(figure, "Ten drawn digits above, and below each the nearest of the digits t
 # helpful way. Lesson 04 trains one that draws digits nobody wrote; lesson 14 shows when large models repeat
 # after all.
 #
-# **A popular way out: blur the memory.** Let us give every digit some room, a ball of deviation `std` around
+# **A popular way out: blur the memory.** Let us give every digit some room, a cloud of deviation `std` around
 # it, so that the predictor no longer insists on the exact pixels. What will it draw with a wide `std`?
 
 # %% tags=["prediction"]
@@ -151,8 +152,9 @@ wide.compare("grainy digits")
 
 # %% [markdown]
 # **What you saw.** The same digits under more and more grain: the predictor now believes that grain belongs
-# to the data. With `std = 0.3` a drawing is farther from every given digit than real digits are from one
-# another, and still it is nothing new. So distance alone proves no invention. Blur is what you saw in the
+# to the data. With `std = 0.3` a typical drawing is farther from its nearest given digit than a typical real digit
+# is from its nearest neighbour, and still it is nothing new.
+# So distance alone proves no invention. Blur is what you saw in the
 # *guesses*, which average over the digits that are still possible; it does not survive the walk.
 #
 # ## 3. Ask for a seven
@@ -339,9 +341,9 @@ print(f"reached t = {latest.t_next}: the 1,000 guesses name {different} differen
 print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} different ones")
 
 # %% [markdown]
-# **What you saw.** If you stopped it early, the guesses were still blurs and named fewer digits. If you let
-# it finish, the 1,000 drawings hit about as many different digits as a fair lottery: this walk forgets none
-# of its data and prefers none. Lesson 07 asks the same of GANs.
+# **What you saw.** If you stopped it in the first half, the guesses were still blurs and named fewer digits. If you let
+# it finish, the 1,000 drawings hit about as many different digits as a fair lottery: this test finds no favourite
+# and no gap. Lesson 07 asks the same of GANs.
 #
 # How much a cell computes comes from one place, `budget(smoke=..., cpu=..., gpu=...)`. The *profile* chooses:
 # `gpu` where there is a CUDA card, otherwise `cpu`, and `smoke` for automatic tests. The first line of each

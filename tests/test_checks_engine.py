@@ -645,3 +645,9 @@ def test_words_about_values():
     assert kind(None) == "None" and kind([]) == "a list"
     assert quoted(Hostile()) == "a Hostile"
     assert len(cut("word " * 500)) == 300
+
+
+def test_an_operation_that_torch_does_not_have_is_an_error_and_no_stub():
+    exercise = Exercise(number="91.9", name="f", reference=lambda x: x - 1, cases=[Case("one", torch.ones(2))])
+    verdict = diagnose(exercise, lambda x: x ^ 8)
+    assert verdict.name != "open" and "NotImplementedError" in verdict.says
