@@ -982,7 +982,7 @@ for name, denoiser in (walkers | denoisers | {"eps, no t": speaks_eps}).items():
 figure = viz.picture_rows({name: row[:10].reshape(-1, 10, 10) for name, row in drawn.items()})
 for name, row in drawn.items():
     print(f"{name:12s} distance to the nearest digit {nearest(row):5.1f}, values up to {row.abs().max():.1f}")
-show(figure, "Six rows. Noise, with or without t: soft digits. Noise only: blurs, nearly alike. The other three: no digits.")
+show(figure, "Six rows. Noise, with or without t: soft digits. Noise only: blurs. The other three: no digits.")
 
 # %% [markdown]
 # **The verdict, as measured here.** The article's network is not a diffusion model, and the fatal lack is noise in
