@@ -1,4 +1,4 @@
-"""The command line: course lab | doctor | build.
+"""The command line: course lab | doctor | build | train | sample | evaluate.
 
     main(["doctor", "--json"]) -> exit code
 Each command imports what it needs when it runs: `course --help` must not wait for torch.
@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import socket
 import sys
 import tempfile
@@ -20,6 +21,12 @@ __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "lessons/00_start_here.ipynb"
+TRAINED = {  # what `course train` makes: the name of its recipe in recipes.py, which would load torch
+    "mnist-ddpm": "QUICK",
+    "mnist-ddpm-labels": "LABELS",
+    "mnist-ddpm-plain": "DDPM",
+    "digit-classifier": None,
+}
 PORTS = range(8888, 8908)  # JupyterLab's own first port, and where to look when it is taken
 
 
@@ -48,6 +55,35 @@ def main(arguments: list[str] | None = None) -> int:
     build.add_argument("--no-execute", action="store_true", help="keep the outputs as they are")
     build.set_defaults(run=_build)
 
+    train = commands.add_parser("train", help="train weights that ship with the course, on your machine")
+    train.add_argument("name", metavar="NAME", choices=TRAINED, help=" or ".join(TRAINED))
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=_minutes, metavar="M", help="of training on this machine; default: 10")
+    length.add_argument("--steps", type=_count, metavar="N", help="instead of minutes")
+    train.add_argument(
+        "--profile", choices=["smoke", "cpu", "gpu"], help="size of the network; default: this machine's"
+    )
+    train.add_argument("--seed", type=_seed, default=0, metavar="S")
+    train.add_argument("--out", type=Path, metavar="DIR", help="default: checkpoints/NAME in the data folder")
+    train.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    train.set_defaults(run=_train)
+
+    sample = commands.add_parser("sample", help="draw digits with trained weights")
+    sample.add_argument("--weights", type=Path, metavar="DIR", help="default: mnist-ddpm, yours or the shipped one")
+    sample.add_argument("-n", type=_count, default=64, metavar="N", help="how many; default: 64")
+    sample.add_argument("--sampler", choices=["ddpm", "ddim", "heun", "dpm"], default="dpm")
+    sample.add_argument("--steps", type=_count, default=20, metavar="K", help="default: 20")
+    sample.add_argument("--seed", type=_seed, default=0, metavar="S")
+    sample.add_argument("--label", type=int, metavar="L", help="only this digit, from a model with labels")
+    sample.add_argument("--out", type=Path, default=Path("samples.npy"), metavar="FILE.npy")
+    sample.add_argument("--png", action="store_true", help="a picture of the first 100 beside it, too")
+    sample.set_defaults(run=_sample)
+
+    evaluate = commands.add_parser("evaluate", help="measure drawn digits against real ones, as JSON")
+    evaluate.add_argument("samples", metavar="SAMPLES.npy", help="float32, (N, 1, 28, 28), in [-1, 1]")
+    evaluate.add_argument("--data", choices=["mnist"], default="mnist")
+    evaluate.set_defaults(run=_evaluate)
+
     asked = parser.parse_args(arguments)
     return asked.run(asked)
 
@@ -70,6 +106,141 @@ def _build(asked) -> int:
     from course_lib import build
 
     return build.main(asked.names, check=asked.check, execute=not asked.no_execute)
+
+
+def _train(asked) -> int:
+    """Train after an estimate, drawing digits on the way; what is stopped can be resumed."""
+    from course_lib import checkpoints, data
+    from course_lib.parallel import processes
+
+    folder = asked.out or data.data_dir() / "checkpoints" / asked.name
+    if (folder / "run" / "card.json").is_file() and not asked.resume:
+        return _refuse(f"a stopped run waits in {folder / 'run'}: go on with --resume, or delete that folder")
+    try:
+        with processes():
+            _follow(_run_of(asked, folder), folder)
+    except KeyboardInterrupt:
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        return _refuse(f"stopped, nothing is lost: `course {shlex.join(again)} --resume` goes on")
+    except (data.DataError, checkpoints.CheckpointError, ValueError, FloatingPointError, OSError) as error:
+        return _refuse(str(error))
+    return 0
+
+
+def _run_of(asked, folder):
+    """Make the run that was asked for: an iterable of Progress that leaves weights and card in the folder."""
+    from course_lib import recipes
+    from course_lib.profile import profile
+
+    recipe, command = TRAINED[asked.name], f"course train {asked.name} --seed {asked.seed}"
+    if recipe is None:
+        if asked.minutes or asked.profile:
+            raise ValueError(f"{asked.name} takes --steps; --minutes and --profile are for the diffusion models")
+        return recipes.DigitClassifierRun(folder, steps=asked.steps or 1500, seed=asked.seed, command=command)
+    size = asked.profile or profile()
+    minutes = None if asked.steps else asked.minutes or 10
+    command = f"{command} --profile {size}"
+    chosen = getattr(recipes, recipe)
+    return recipes.DigitRun(
+        folder, chosen, steps=asked.steps, minutes=minutes, profile=size, seed=asked.seed, command=command
+    )
+
+
+def _follow(run, folder) -> None:
+    """Show a run's progress; of several processes only the first one speaks."""
+    from tqdm.auto import tqdm
+
+    from course_lib.parallel import is_first_process
+
+    speaks = is_first_process()
+    if speaks and hasattr(run, "step_seconds"):
+        print(
+            f"{run.steps:,} steps of {run.step_seconds:.2f} s: about {run.steps * run.step_seconds / 60:.1f} minutes."
+        )
+    bar, drawn = tqdm(total=run.steps, unit="step", disable=not speaks), 0
+    with bar:
+        for progress in run:
+            bar.n = progress.step
+            bar.set_postfix(loss=f"{progress.loss:.3f}", refresh=False)
+            bar.update(0)
+            tenth = 10 * progress.step // run.steps
+            if speaks and hasattr(run, "denoiser") and tenth > drawn:
+                drawn = tenth
+                folder.mkdir(parents=True, exist_ok=True)
+                _draw_grid(run.denoiser, folder / "samples.png", progress.step)
+    if speaks:
+        print(f"Weights and card are in {folder}.")
+        print((folder / "card.json").read_text(encoding="utf-8"), end="")
+
+
+def _draw_grid(denoiser, path, step) -> None:
+    """Draw the same forty digits as before, as the model makes them now."""
+    from course_lib import recipes, viz
+
+    x0 = recipes.draw(denoiser, 40, "dpm", 10)
+    rows = {f"{10 * row + 1} to {10 * row + 10}": x0[10 * row : 10 * row + 10] for row in range(4)}
+    viz.picture_rows(rows, columns=[f"after step {step:,}", *[""] * 9]).savefig(path)
+
+
+def _sample(asked) -> int:
+    """Draw digits into a .npy file, which appears only once it is whole."""
+    import numpy as np
+
+    from course_lib import checkpoints, data, recipes, viz
+
+    try:
+        denoiser = recipes.load_denoiser(asked.weights or data.shipped("mnist-ddpm"))
+        x0 = recipes.draw(denoiser, asked.n, asked.sampler, asked.steps, asked.seed, asked.label)
+        draft = asked.out.with_name(f".{asked.out.name}.part")
+        with open(draft, "wb") as file:
+            np.save(file, x0.numpy())
+        os.replace(draft, asked.out)
+        if asked.png:
+            rows = {str(10 * i): part for i, part in enumerate(x0[:100].split(10))}
+            viz.picture_rows(rows).savefig(asked.out.with_suffix(".png"))
+    except (data.DataError, checkpoints.CheckpointError, ValueError) as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{asked.out} cannot be written ({error.strerror or error}): choose another place with --out")
+    print(f"{asked.n} digits of {tuple(x0.shape[1:])} in [-1, 1] are in {asked.out}.")
+    return 0
+
+
+def _evaluate(asked) -> int:
+    """Print the numbers about a file of drawn digits as JSON."""
+    from course_lib import checkpoints, data
+    from course_lib.evaluate import evaluate_digits, read_samples
+
+    try:
+        print(json.dumps(evaluate_digits(read_samples(asked.samples)), indent=2))
+    except (data.DataError, checkpoints.CheckpointError, ValueError) as error:
+        return _refuse(str(error))
+    return 0
+
+
+def _count(text) -> int:
+    """Let in a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _seed(text) -> int:
+    """Let in a seed, 0 or more."""
+    if not text.isdecimal() or int(text) > 2**31 - 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}, got {text!r}")
+    return int(text)
+
+
+def _minutes(text) -> float:
+    """Let in a time between a second and a week."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 1 / 60 <= minutes <= 7 * 24 * 60:
+        raise argparse.ArgumentTypeError(f"expected minutes, such as 3 or 0.5, got {text!r}")
+    return minutes
 
 
 def _lab(asked) -> int:

@@ -37,6 +37,7 @@ __all__ = [
     "handwritten",
     "mnist",
     "ring",
+    "shipped",
     "spiral",
     "two_moons",
 ]
@@ -78,6 +79,15 @@ def data_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("diffusion-course", appauthor=False))
+
+
+def shipped(name: str) -> Path:
+    """Say where a checkpoint such as "mnist-ddpm" lies: your own in data_dir(), else the one that ships.
+
+    The folder need not exist: checkpoints.load then says what to do.
+    """
+    own = data_dir() / "checkpoints" / name
+    return own if own.is_dir() else Path(__file__).resolve().parent.parent / "data" / "checkpoints" / name
 
 
 def ring(modes: int = 8, radius: float = 1.0, std: float = 0.08) -> GaussianMixture:

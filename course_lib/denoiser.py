@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.doors import data_batch, described, generator_or_none, timesteps
+from course_lib.doors import data_batch, described, generator_or_none, timesteps, whole_number
 from course_lib.objectives import Objective, Weight, simple, solve, target
+from course_lib.parallel import share_of
 from course_lib.schedules import Schedule
 from course_lib.types import Prediction, noise_like
 
-__all__ = ["Denoiser", "denoising_loss"]
+__all__ = ["Denoiser", "denoising_loss", "logit_normal_t", "uniform_t"]
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,46 @@ class Denoiser:
         return solve(self.objective, output, x_t, *self.schedule.rates(t, x_t))
 
 
+def uniform_t(n: int, T: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw n steps t, each of 1..T as likely as any other (DDPM, algorithm 1): (n,) whole numbers.
+
+    >>> uniform_t(4, 1000).shape
+    torch.Size([4])
+    """
+    n, T = whole_number("n", n, 1), whole_number("T", T, 1)
+    device = None if generator_or_none(generator) is None else generator.device
+    return torch.randint(1, T + 1, (n,), generator=generator, device=device)
+
+
+def logit_normal_t(n: int, T: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw n steps t that favour the middle: t/T is the sigmoid of a standard normal (arXiv:2403.03206, eq. 19).
+
+    On the flow path both ends are easy, pure noise and clean pictures, and the middle is where there is most to learn.
+
+    >>> t = logit_normal_t(9999, 1000, torch.Generator().manual_seed(0))
+    >>> round(float(((t > 250) & (t <= 750)).double().mean()), 2)  # 0.5 for uniform_t
+    0.73
+    """
+    n, T = whole_number("n", n, 1), whole_number("T", T, 1)
+    device = None if generator_or_none(generator) is None else generator.device
+    share = torch.randn(n, generator=generator, device=device).sigmoid()  # (0, 1)
+    return (share * T).ceil().long().clamp(1, T)
+
+
 def denoising_loss(
     denoiser: Denoiser,
     x0: Tensor,
     cond: Any = None,
     *,
     weight: Weight = simple,
+    draw_t: Callable[..., Tensor] = uniform_t,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draw a step and noise for each of x0 and compare the network's answer with the truth (DDPM, algorithm 1).
 
-    x0: (B, *dims), data in about [-1, 1]. weight: objectives.simple, variational or min_snr(). Returns a scalar: the
-    mean over batch and dimensions, so that a network which returns 0 for eps scores 1.
+    x0: (B, *dims), data in about [-1, 1]. weight: objectives.simple, variational or min_snr(). draw_t: uniform_t or
+    logit_normal_t, which step each picture gets. Returns a scalar: the mean over batch and dimensions, so that a
+    network which returns 0 for eps scores 1. In a run of several processes each computes its own share of x0.
 
     >>> from course_lib import objectives, schedules
     >>> silent = Denoiser(lambda x_t, time: torch.zeros_like(x_t), schedules.cosine(), objectives.eps)
@@ -93,9 +122,13 @@ def denoising_loss(
         raise TypeError(f"expected weight to be objectives.simple, variational or min_snr(), got {described(weight)}")
     data_batch("x0", x0)
     schedule = denoiser.schedule
-    device = x0.device if generator_or_none(generator) is None else generator.device
-    t = torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=device).to(x0.device)
+    if not callable(draw_t):
+        raise TypeError(f"expected draw_t to be uniform_t or logit_normal_t, got {described(draw_t)}")
+    generator_or_none(generator)
+    t = timesteps(draw_t(len(x0), schedule.T, generator), schedule.T, batch=len(x0), lowest=1).to(x0.device)
     eps = noise_like(x0, generator)
+    mine = share_of(len(x0))  # all of it, unless several processes train together
+    x0, t, eps, cond = x0[mine], t[mine], eps[mine], cond if cond is None else cond[mine]
     x_t = schedule.add_noise(x0, t, eps)
     truth = target(denoiser.objective, x0, eps, *schedule.rates(t, x0))
     error = (denoiser.output(x_t, t, cond) - truth).square().flatten(1).mean(1)  # (B,)

@@ -47,7 +47,7 @@ class Progress(NamedTuple):
     steps: int
     loss: float
     lr: float
-    seconds: float  # since the first step began
+    seconds: float  # of training so far, those before a stop included
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:

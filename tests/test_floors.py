@@ -15,11 +15,13 @@ LIBRARY = ROOT / "course_lib"
 
 #: lowest first; a name stands for a module or for a whole folder
 FLOORS = [
-    {"doors"},
+    {"doors", "parallel"},
     {"types", "schedules", "objectives"},  # F0: numbers
     {"models", "data", "features"},  # F1: material
     {"denoiser", "guidance", "samplers", "likelihood", "gan_losses", "metrics"},  # F2: algorithms
-    {"checkpoints", "train", "train_gan", "ema", "pretrained"},  # F3: runs
+    {"checkpoints", "train", "train_gan", "ema", "muon", "pretrained"},  # F3: runs
+    {"evaluate"},
+    {"recipes"},  # whole runs, each with its data, network and card
     {"viz", "page", "profile", "widgets", "checks", "build", "lint", "doctor", "cli"},  # F4: faces
 ]
 NUMBERS = FLOORS[0] | FLOORS[1]

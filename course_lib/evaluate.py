@@ -1,0 +1,89 @@
+"""Evaluate: a file of drawn digits in, every number we have about them out, each with its N and its features.
+
+    samples.npy -> features -> Frechet distance, precision, recall, classes covered and how evenly
+Shapes: samples (N, 1, 28, 28) float32 in [-1, 1]; the reference is the first 10,000 training digits of MNIST.
+Does not belong here: the distances themselves (metrics.py), drawing (samplers.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from course_lib import checkpoints, data
+from course_lib.features import DigitClassifier, DigitFeatures
+from course_lib.metrics import class_coverage, frechet_distance, precision_recall
+
+__all__ = ["REFERENCE", "evaluate_digits", "load_digit_features", "read_samples"]
+
+REFERENCE = 10_000  # real digits; fixed, for the distance depends on their number too
+
+
+def load_digit_features(folder: str | Path | None = None) -> DigitFeatures:
+    """Load the classifier of digits that ships with the course, or the one in another folder, as a feature space.
+
+    Raises CheckpointError, saying what to do, when its weights are missing or damaged.
+    """
+    folder = Path(folder) if folder is not None else data.shipped("digit-classifier")
+    tensors, card = checkpoints.load(folder)
+    net = DigitClassifier()
+    try:
+        net.load_state_dict(tensors)
+        name = f"digit classifier {card['sha256'][:8]}, {card['data']}"
+    except (RuntimeError, KeyError) as error:
+        raise checkpoints.CheckpointError(
+            f"expected a digit classifier in {folder}, got other weights: `course train digit-classifier` makes it"
+        ) from error
+    return DigitFeatures(net.eval(), name)
+
+
+def read_samples(path: str | Path) -> np.ndarray:
+    """Read drawn digits from a .npy file, (N, 1, 28, 28) float32 in [-1, 1], N at least 2. No pickle is read.
+
+    Raises ValueError, saying what was expected, for a missing file or any other content.
+    """
+    wanted = "an .npy file of float32 digits of shape (N, 1, 28, 28) in [-1, 1], N at least 2"
+    try:
+        samples = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"expected {wanted}, got no file at {path}: check the path") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"expected {wanted}, got a file that numpy cannot read ({error}): {path}") from None
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.shape[1:] != (1, 28, 28):
+        kind = f"{samples.dtype} of shape {samples.shape}" if isinstance(samples, np.ndarray) else "an archive"
+        raise ValueError(f"expected {wanted}, got {kind}: save with numpy.save(path, x.numpy())")
+    if len(samples) < 2 or not np.isfinite(samples).all():
+        raise ValueError(f"expected {wanted}, got {len(samples)} with NaN or infinity, or too few: draw them again")
+    if samples.min() < -1.001 or samples.max() > 1.001:
+        raise ValueError(
+            f"expected {wanted}, got {samples.min():g}..{samples.max():g}: call .clamp(-1, 1) before saving"
+        )
+    return samples
+
+
+def evaluate_digits(samples: np.ndarray, see: DigitFeatures | None = None) -> dict[str, Any]:
+    """Compare drawn digits (N, 1, 28, 28) with MNIST's; the numbers by name, with N and the features they belong to.
+
+    see: the feature space; by default the classifier that ships. Compare only results of the same N and features.
+    Raises DataError when MNIST is not to be had, CheckpointError when the classifier is not.
+    """
+    see = load_digit_features() if see is None else see
+    real, _ = see(data.mnist().pictures[:REFERENCE])
+    fake, chances = see(torch.from_numpy(samples))
+    distance = frechet_distance(real, fake, feature_name=see.name)
+    precision, recall = precision_recall(real, fake, feature_name=see.name)
+    covered, nats = class_coverage(chances.argmax(1), 10, feature_name=see.name)
+    return {
+        "frechet_distance": distance.value,
+        "precision": precision.value,
+        "recall": recall.value,
+        "classes_covered": int(covered.value),
+        "nats_from_uniform": nats.value,
+        "n": distance.n_fake,
+        "n_real": distance.n_real,
+        "real": f"MNIST, the first {REFERENCE:,} training digits",
+        "features": see.name,
+    }

@@ -1,0 +1,331 @@
+"""Recipes: the training runs behind the weights that ship; `course train NAME` makes them again.
+
+    data -> network -> loss -> fit -> card: what was trained, on what, how long, and how good it is
+Shapes: pictures (N, 1, 28, 28) in [-1, 1]; a run yields Progress and ends with weights and card in its folder.
+Does not belong here: the loop (train.py), pictures of progress (cli.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import platform
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from course_lib import checkpoints, data, objectives, samplers, schedules
+from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, uniform_t
+from course_lib.doors import described, real_number, whole_number
+from course_lib.ema import EMA
+from course_lib.evaluate import evaluate_digits
+from course_lib.features import DigitClassifier
+from course_lib.models.unet import UNet
+from course_lib.muon import Muon
+from course_lib.parallel import is_first_process
+from course_lib.train import fit
+from course_lib.types import Progress
+
+__all__ = [
+    "DDPM",
+    "LABELS",
+    "QUICK",
+    "SAMPLERS",
+    "DigitClassifierRun",
+    "DigitRecipe",
+    "DigitRun",
+    "load_denoiser",
+    "machine",
+]
+
+#: the samplers by the names that the command line knows; ddpm is DDIM with as much noise as DDPM adds
+SAMPLERS = {
+    "ddpm": partial(samplers.ddim_step, eta=1.0),
+    "ddim": samplers.ddim_step,
+    "heun": samplers.heun_step,
+    "dpm": samplers.dpm_step,
+}
+#: networks by profile
+NETS = {
+    "smoke": {"widths": (16, 32), "blocks": 1, "patch": 2},
+    "cpu": {"widths": (48, 96), "blocks": 1, "patch": 2},
+    "gpu": {"widths": (64, 128, 256), "blocks": 2, "patch": 1},
+}
+
+
+@dataclass(frozen=True)
+class DigitRecipe:
+    """What is chosen for a diffusion model of digits, apart from how long it trains.
+
+    schedule, objective: names in `schedules` and `objectives`. optimizer: "adamw" or "muon", with its lr. middle:
+    draw t by logit_normal_t instead of uniform_t. label_dropout: None for a model without labels, else the share of
+    pictures whose label is hidden, so that the model draws with and without one (arXiv:2207.12598, algorithm 1).
+    """
+
+    schedule: str
+    objective: str
+    optimizer: str
+    lr: float
+    batch: int
+    middle: bool = False
+    label_dropout: float | None = None
+    ema_decay: float = 0.99
+    warm_up: float = 0.03  # share of the steps in which lr rises; afterwards it falls to 0 in a straight line
+
+
+#: DDPM as lesson 04 writes it: eps, a cosine schedule, AdamW
+DDPM = DigitRecipe("cosine", "eps", "adamw", lr=2e-3, batch=128)
+#: what lesson 04's experiments chose for a short training
+QUICK = DigitRecipe("flow", "flow", "muon", lr=0.02, batch=64, middle=True)
+#: the same, told which digit each picture is
+LABELS = replace(QUICK, label_dropout=0.1)
+
+
+class DigitRun:
+    """A diffusion model of MNIST's digits in training: `for progress in run: ...`; break to stop, nothing is lost.
+
+    steps, or minutes of training on this machine, for which the pace is measured first. profile: "smoke", "cpu" or
+    "gpu", the size of the network. A stopped run waits in folder/run, and a new DigitRun of the same folder goes on
+    with it, steps and all; at the end, weights (the EMA's) and card lie in the folder.
+    Raises DataError when MNIST is not to be had, CheckpointError when the folder holds another run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        recipe: DigitRecipe = QUICK,
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        profile: str = "cpu",
+        seed: int = 0,
+        command: str = "",
+    ) -> None:
+        if not isinstance(recipe, DigitRecipe):
+            raise TypeError(f"expected a DigitRecipe, such as recipes.QUICK, got {described(recipe)}")
+        if profile not in NETS:
+            raise ValueError(f"expected profile smoke, cpu or gpu, got {profile!r}")
+        if (steps is None) == (minutes is None):
+            raise ValueError(f"expected steps or minutes, one of the two, got steps={steps}, minutes={minutes}")
+        self.folder, self.recipe, self.profile, self.command = Path(folder), recipe, profile, command
+        self.seed = whole_number("seed", seed, 0, 2**31 - 1)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.digits = data.mnist()
+        self.size = {**NETS[profile], "classes": 0 if recipe.label_dropout is None else 10}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.net = UNet(**self.size).to(self.device, memory_format=torch.channels_last)
+        self.ema = EMA(self.net, recipe.ema_decay)
+        self.seconds = 0.0
+        begin = time.perf_counter()
+        self.step_seconds = self._pace()
+        self.steps = self._kept_steps() or (
+            whole_number("steps", steps, 1)
+            if minutes is None
+            else max(
+                1, round((60 * real_number("minutes", minutes, 1e-3) - time.perf_counter() + begin) / self.step_seconds)
+            )
+        )
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The Predictor so far, made of the averaged weights."""
+        return self._denoiser(self.ema.net)
+
+    def __iter__(self) -> Iterator[Progress]:
+        for progress in self._fit(self.net, self.ema, self.steps, self.folder / "run"):
+            self.seconds = progress.seconds
+            yield progress
+        if is_first_process():
+            checkpoints.save(self.folder, self.ema.net.state_dict(), self._card())
+            shutil.rmtree(self.folder / "run", ignore_errors=True)
+
+    def _fit(self, net: UNet, ema: EMA, steps: int, folder: Path | None) -> Iterator[Progress]:
+        x = self.digits.pictures.to(self.device)
+        batches = data.batches(x, self.recipe.batch, self.digits.labels.to(self.device), seed=self.seed)
+        optimizer = muon(net, self.recipe.lr) if self.recipe.optimizer == "muon" else None
+        lr = partial(_rise_and_fall, self.recipe.lr, self.recipe.warm_up)
+        precision = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        return fit(
+            partial(self._loss, self._denoiser(net)), net, batches, steps=steps, lr=lr, optimizer=optimizer, ema=ema,
+            seed=self.seed, precision=precision, folder=folder,
+        )  # fmt: skip
+
+    def _loss(self, denoiser: Denoiser, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        x0, label = batch
+        draw_t = logit_normal_t if self.recipe.middle else uniform_t
+        if self.recipe.label_dropout is None:
+            return denoising_loss(denoiser, x0, draw_t=draw_t, generator=generator)
+        hidden = torch.rand(len(label), generator=generator).to(label.device) < self.recipe.label_dropout
+        return denoising_loss(denoiser, x0, label.masked_fill(hidden, 10), draw_t=draw_t, generator=generator)
+
+    def _denoiser(self, net: UNet) -> Denoiser:
+        return _denoiser(net, self.recipe.schedule, self.recipe.objective)
+
+    def _pace(self) -> float:
+        """Measure the seconds of a step, on a copy; the first steps of a process are slow and do not count."""
+        net = copy.deepcopy(self.net)
+        loop = self._fit(net, EMA(net), 100, None)
+        deque(islice(loop, 4), maxlen=0)
+        begin = time.perf_counter()
+        deque(islice(loop, 12), maxlen=0)
+        return (time.perf_counter() - begin) / 12
+
+    def _kept_steps(self) -> int | None:
+        """How many steps the stopped run in the folder was to have, if there is one."""
+        if not (self.folder / "run" / "card.json").is_file():
+            return None
+        return checkpoints.load(self.folder / "run")[1].get("steps")
+
+    def _card(self) -> dict[str, Any]:
+        drawn = draw(self.denoiser, 1000, "dpm", 20, seed=0)
+        return {
+            "kind": "digit denoiser",
+            "data": "MNIST, 60,000 training digits",
+            "recipe": asdict(self.recipe),
+            "net": self.size,
+            "weights_in_net": sum(weight.numel() for weight in self.net.parameters()),
+            "steps": self.steps,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+            "machine": machine(),
+            "torch": torch.__version__.split("+")[0],
+            "command": f"{self.command} --steps {self.steps}".strip(),
+            "metrics": {"sampler": "dpm", "steps": 20, **evaluate_digits(drawn.numpy())},
+        }
+
+
+class DigitClassifierRun:
+    """The classifier of digits whose features our metrics use, in training: cross entropy on MNIST, shifted a little.
+
+    Use it as a DigitRun. Raises DataError when MNIST is not to be had: other digits would make another scale.
+    """
+
+    def __init__(self, folder: str | Path, *, steps: int = 1500, seed: int = 0, command: str = "") -> None:
+        self.folder, self.command = Path(folder), command
+        self.steps, self.seed = whole_number("steps", steps, 1), whole_number("seed", seed, 0, 2**31 - 1)
+        self.digits, self.test = data.mnist(), data.mnist(train=False)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.net = DigitClassifier()
+
+    def __iter__(self) -> Iterator[Progress]:
+        batches = data.batches(self.digits.pictures, 256, self.digits.labels, seed=self.seed)
+        lr = partial(_rise_and_fall, 2e-3, 0.0)
+        seconds = 0.0
+        for progress in fit(
+            self._loss, self.net, batches, steps=self.steps, lr=lr, seed=self.seed, folder=self.folder / "run"
+        ):
+            seconds = progress.seconds
+            yield progress
+        if is_first_process():
+            checkpoints.save(self.folder, self.net.state_dict(), self._card(seconds))
+            shutil.rmtree(self.folder / "run", ignore_errors=True)
+
+    def _loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        x, labels = batch
+        shift = torch.randint(-2, 3, (2,), generator=generator).tolist()
+        return nn.functional.cross_entropy(self.net(x.roll(shift, dims=(2, 3))), labels)
+
+    @torch.no_grad()
+    def _card(self, seconds: float) -> dict[str, Any]:
+        x, y = self.test.pictures, self.test.labels
+        wrong = sum(
+            int((self.net(part).argmax(1) != truth).sum())
+            for part, truth in zip(x.split(500), y.split(500), strict=True)
+        )
+        return {
+            "kind": "digit classifier",
+            "data": "MNIST, 60,000 training digits",
+            "steps": self.steps,
+            "seed": self.seed,
+            "seconds": round(seconds, 1),
+            "machine": machine(),
+            "torch": torch.__version__.split("+")[0],
+            "command": f"{self.command} --steps {self.steps}".strip(),
+            "metrics": {"test error": wrong / len(y), "N": len(y)},
+        }
+
+
+def load_denoiser(folder: str | Path) -> Denoiser:
+    """Load a diffusion model of digits, such as data.shipped("mnist-ddpm"), as a Predictor.
+
+    Raises CheckpointError, saying what to do, when the folder holds no such model or a damaged one.
+    """
+    tensors, card = checkpoints.load(folder)
+    try:
+        net = UNet(**card["net"])
+        net.load_state_dict(tensors)
+        schedule, objective = card["recipe"]["schedule"], card["recipe"]["objective"]
+        return _denoiser(net.to(memory_format=torch.channels_last).eval().requires_grad_(False), schedule, objective)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise checkpoints.CheckpointError(
+            f"expected a diffusion model of digits in {folder}, got other weights: `course train mnist-ddpm` makes one"
+        ) from error
+
+
+def draw(
+    denoiser: Denoiser, n: int, sampler: str = "dpm", steps: int = 20, seed: int = 0, label: int | None = None
+) -> Tensor:
+    """Draw n digits (n, 1, 28, 28) in [-1, 1], 250 at a time; a model with labels gets each of the ten as often.
+
+    sampler: a name in SAMPLERS. label: draw only this digit. The same call draws the same digits.
+    Raises ValueError for another sampler, more steps than the schedule has, or a label for a model without labels.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"expected sampler {', '.join(SAMPLERS)}, got {sampler!r}")
+    n, times = whole_number("n", n, 1), denoiser.schedule.steps(steps)
+    labels = _labels(denoiser.net, n, label)
+    device = next(denoiser.net.parameters()).device
+    generator, drawn = torch.Generator().manual_seed(whole_number("seed", seed, 0, 2**31 - 1)), []
+    for rows in torch.arange(n).split(250):
+        noise = torch.randn(len(rows), 1, 28, 28, generator=generator).to(device)
+        cond = None if labels is None else labels[rows].to(device)
+        x0 = samplers.sample(SAMPLERS[sampler], denoiser, denoiser.schedule, noise, times, cond, generator=generator)
+        drawn.append(x0.clamp(-1, 1).cpu())
+    return torch.cat(drawn)
+
+
+def muon(net: UNet, lr: float) -> Muon:
+    """Make the optimiser for a U-Net: Muon for the kernels between the first and the last layer, Adam for the rest."""
+    weights = dict(net.named_parameters())
+    inner = {n for n, weight in weights.items() if weight.ndim == 4 and not n.startswith(("read.", "write."))}
+    return Muon([weights[n] for n in weights if n in inner], [weights[n] for n in weights if n not in inner], lr)
+
+
+def machine() -> str:
+    """Name this machine in a few words, for cards: the GPU, or the processor's kind and its threads.
+
+    >>> "threads" in machine() or torch.cuda.is_available()
+    True
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads"
+
+
+def _labels(net: UNet, n: int, label: int | None) -> Tensor | None:
+    if label is None:
+        return torch.arange(n) % net.classes if net.classes else None
+    if not net.classes:
+        raise ValueError(f"expected a model with labels to draw a {label}, got one without: see mnist-ddpm-labels")
+    return torch.full((n,), whole_number("label", label, 0, net.classes - 1))
+
+
+def _denoiser(net: UNet, schedule: str, objective: str) -> Denoiser:
+    named = {"cosine": schedules.cosine, "linear": schedules.linear_beta, "flow": schedules.flow}
+    rows = {row.name: row for row in (objectives.eps, objectives.x0, objectives.v, objectives.flow)}
+    return Denoiser(net, named[schedule](), rows[objective])
+
+
+def _rise_and_fall(lr: float, warm_up: float, done: float) -> float:
+    """Let lr rise over the first share of the steps, then fall in a straight line towards 0."""
+    return lr * min(1.0, (done + 1e-3) / warm_up if warm_up else 1.0) * (1 - done)
