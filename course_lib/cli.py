@@ -64,12 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--profile", choices=["smoke", "cpu", "gpu"], help="size of the network; default: this machine's"
     )
     train.add_argument("--seed", type=_seed, default=0, metavar="S")
-    train.add_argument("--out", type=Path, metavar="DIR", help="default: checkpoints/NAME in the data folder")
+    train.add_argument("--out", type=Path, metavar="DIR", help="default: trained/NAME in the data folder")
     train.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     train.set_defaults(run=_train)
 
     sample = commands.add_parser("sample", help="draw digits with trained weights")
-    sample.add_argument("--weights", type=Path, metavar="DIR", help="default: mnist-ddpm, yours or the shipped one")
+    sample.add_argument("--weights", type=Path, metavar="DIR", help="default: the mnist-ddpm that ships")
     sample.add_argument("-n", type=_count, default=64, metavar="N", help="how many; default: 64")
     sample.add_argument("--sampler", choices=["ddpm", "ddim", "heun", "dpm"], default="dpm")
     sample.add_argument("--steps", type=_count, default=20, metavar="K", help="default: 20")
@@ -113,7 +113,7 @@ def _train(asked) -> int:
     from course_lib import checkpoints, data
     from course_lib.parallel import processes
 
-    folder = asked.out or data.data_dir() / "checkpoints" / asked.name
+    folder = asked.out or data.data_dir() / "trained" / asked.name
     if (folder / "run" / "card.json").is_file() and not asked.resume:
         return _refuse(f"a stopped run waits in {folder / 'run'}: go on with --resume, or delete that folder")
     try:
