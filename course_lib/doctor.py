@@ -48,8 +48,20 @@ class Finding(NamedTuple):
 
 def examine() -> list[Finding]:
     """Look at everything once and return the findings in the order in which to read them; never raises."""
-    checks = (_python, _torch, _torchvision, _device, _memory, _disk, _widgets, _versions, _data, _writable,
-              _network, _profile)
+    checks = (
+        _python,
+        _torch,
+        _torchvision,
+        _device,
+        _memory,
+        _disk,
+        _widgets,
+        _versions,
+        _data,
+        _writable,
+        _network,
+        _profile,
+    )
     return [finding for check in checks for finding in _guarded(check)]
 
 
@@ -114,8 +126,12 @@ def _python():
         yield Finding("python", "ok", version)
     else:
         fits = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
-        yield Finding("python", "trouble", f"{version}, and the course is made for {fits}",
-                      "Run: uv run course doctor (uv fetches a Python that fits)")
+        yield Finding(
+            "python",
+            "trouble",
+            f"{version}, and the course is made for {fits}",
+            "Run: uv run course doctor (uv fetches a Python that fits)",
+        )
 
 
 def _torch():
@@ -141,11 +157,19 @@ def _broken(name, error):
     """Name the known ways in which torch does not import."""
     text = str(error)
     if "torchvision::nms" in text:
-        return Finding(name, "trouble", "torch and torchvision come from different builds, so torchvision cannot load",
-                       _reinstall("torch", "torchvision"))
+        return Finding(
+            name,
+            "trouble",
+            "torch and torchvision come from different builds, so torchvision cannot load",
+            _reinstall("torch", "torchvision"),
+        )
     if "DLL" in text or "WinError 126" in text:
-        return Finding(name, "trouble", f"a system library of {name} is missing ({_told(error)})",
-                       "Install the Microsoft Visual C++ Redistributable (x64), then restart.")
+        return Finding(
+            name,
+            "trouble",
+            f"a system library of {name} is missing ({_told(error)})",
+            "Install the Microsoft Visual C++ Redistributable (x64), then restart.",
+        )
     return Finding(name, "trouble", f"{name} does not import ({_told(error)})", _reinstall(name))
 
 
@@ -174,8 +198,12 @@ def _device():
     elif torch.backends.mps.is_available():
         yield Finding("device", "ok", f"Apple MPS; {processor}")
     elif shutil.which("nvidia-smi") and torch.version.cuda:
-        yield Finding("device", "note", f"{processor}; an NVIDIA driver is here, but torch cannot use it",
-                      f"If you want it, update the driver to one for CUDA {torch.version.cuda}.")
+        yield Finding(
+            "device",
+            "note",
+            f"{processor}; an NVIDIA driver is here, but torch cannot use it",
+            f"If you want it, update the driver to one for CUDA {torch.version.cuda}.",
+        )
     else:
         yield Finding("device", "ok", processor)
 
@@ -210,8 +238,12 @@ def _disk():
     folder = _standing(_folder() or ROOT)
     free = shutil.disk_usage(folder).free / GB
     if free < NEEDED_DISK:
-        yield Finding("disk", "trouble", f"{free:.1f} GB free at {folder}",
-                      "Delete what you can spare there, or set COURSE_DATA to a folder on another disk.")
+        yield Finding(
+            "disk",
+            "trouble",
+            f"{free:.1f} GB free at {folder}",
+            "Delete what you can spare there, or set COURSE_DATA to a folder on another disk.",
+        )
     else:
         yield Finding("disk", "ok", f"{free:.0f} GB free at {folder}")
 
@@ -231,11 +263,16 @@ def _widgets():
     if have["jupyterlab"] and not _installed("jupyterlab_widgets"):
         lost.append("jupyterlab_widgets")  # without it JupyterLab shows text where a slider should be
     if lost:
-        yield Finding("widgets", "trouble", f"sliders will not show without {' and '.join(lost)} ({told})",
-                      _reinstall(*lost))
+        yield Finding(
+            "widgets", "trouble", f"sliders will not show without {' and '.join(lost)} ({told})", _reinstall(*lost)
+        )
     elif not have["jupyterlab"]:
-        yield Finding("widgets", "note", f"{told}: right for Colab and VS Code, but `course lab` needs it",
-                      _reinstall("jupyterlab"))
+        yield Finding(
+            "widgets",
+            "note",
+            f"{told}: right for Colab and VS Code, but `course lab` needs it",
+            _reinstall("jupyterlab"),
+        )
     else:
         yield Finding("widgets", "ok", told)
 
@@ -251,8 +288,10 @@ def _requirements():
     pins = ROOT / "constraints.txt"
     rows = pins.read_text(encoding="utf-8").splitlines() if pins.is_file() else []
     tested = [requirement(row) for row in rows if row.strip() and not row.startswith("#")]
-    return [[one for one in many if not one.marker or one.marker.evaluate()]
-            for many in ([requirement(row) for row in asked], tested)]
+    return [
+        [one for one in many if not one.marker or one.marker.evaluate()]
+        for many in ([requirement(row) for row in asked], tested)
+    ]
 
 
 def _versions():
@@ -310,9 +349,13 @@ def _writable():
             failed += 1
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             why = "the disk is full" if full else error.strerror or _told(error)
-            do = ("Delete what you can spare there." if full else
-                  "Set COURSE_DATA to a folder of your own." if name == "data" else
-                  "Copy the course into a folder of your own and run it there.")
+            do = (
+                "Delete what you can spare there."
+                if full
+                else "Set COURSE_DATA to a folder of your own."
+                if name == "data"
+                else "Copy the course into a folder of your own and run it there."
+            )
             yield Finding("writable", "trouble", f"cannot write to {folder}: {why}", do)
     if not failed:
         yield Finding("writable", "ok", " and ".join(name for name, folder in places.items() if folder))

@@ -14,8 +14,8 @@
 #   GPU.
 # - **Download:** nothing. The digits come with a package that is installed already.
 #
-# Each grey box below is a *cell*. Click into it and press **Shift + Enter**: it runs, and the next one is
-# chosen. Begin with the one right below.
+# Each framed box of code below is a *cell*. Click into it and press **Shift + Enter**: it runs, and the next
+# one is chosen. Begin with the one right below.
 
 # %% tags=["setup"]
 # <setup>
@@ -27,17 +27,17 @@
 # = 0$ with a picture. On the way it is asked one question again and again: *what picture do you think is in
 # this noise?*
 #
-# **Before you run anything.** At $t = 1000$ that guess can only be a blur. At which $t$ will it have settled
-# on one of the ten digits, and stay with it? Commit to an answer; this course asks often, because a surprise
-# is remembered.
+# **Before you run anything.** At $t = 1000$ all ten digits are equally likely, and that guess can only be a
+# blur. At which $t$ will the model be 90 % sure which digit it is going to be? Commit to an answer; this
+# course asks often, because a surprise is remembered.
 
 # %% tags=["prediction"]
 from course_lib.page import predict, show
 
-settled = predict("0.a", "the step t at which the guess settles on one digit", options=[800, 500, 200])
+sure = predict("0.a", "the step t at which the model is 90 % sure of the digit", options=[800, 500, 200])
 
 # %% [markdown]
-# The code of this first part need not make sense yet: run it, and look at what comes out. The next cell takes
+# The code of sections 1 to 3 need not make sense yet: run it, and look at what comes out. The next cell takes
 # a predictor, gives it 100 pictures of pure noise, and lets it walk from 1000 down to 0 in 50 steps.
 
 # %%
@@ -71,37 +71,46 @@ show(figure, "Two drawings from noise at t = 1000 to a clean digit at t = 0. Abo
 # all digits, the best answer to a question that says nothing yet. Then the guess leads, and the picture
 # follows. (Pictures of 8 x 8 pixels are easier to read from some way off: lean back.)
 #
-# When did the guess settle? Two pictures prove little, so here is the same for all 100 drawings. The cell
-# compares each guess with the training digits and asks: is the nearest one already of the right kind? Is it
-# already the very one that comes out at the end?
-
-# %% tags=["picture"]
-def nearest(x):
-    """Root mean square distance over the 64 pixels to the nearest training digit, and its row."""
-    return (torch.cdist(x.flatten(1), pictures.flatten(1)) / 8).min(dim=1)
-
-
-rows_now = torch.stack([nearest(step.prediction.x0).indices for step in steps])  # (50, 100)
-times = torch.tensor([step.t for step in steps])
-right_kind = (labels[rows_now] == labels[nearest(drawn).indices]).double()
-right_one = (rows_now == nearest(drawn).indices).double()
-figure = viz.curves({"the right digit, such as a 5": (times, right_kind.mean(1)),
-                     "the very picture that is drawn": (times, right_one.mean(1))},
-                    xlabel="step t, from noise (1000) to picture (0)", ylabel="share of 100 drawings")
-figure.axes[0].invert_xaxis()
-show(figure, "Two curves that rise on the way from t = 1000 to 0. The guess becomes the right digit "
-             "early, mostly between t = 900 and 600, and the very picture later, mostly between 700 and 300.")
+# When does it know which digit it will be? Two pictures prove little, and a blur may look like an 8 to us and
+# not to the model. This predictor can be asked how sure it is: behind its guess stand 1,797 chances, one for
+# each digit that it was given. The farther $x_t$ lies from a digit, the smaller that digit's chance (`a` and
+# `s` are how much picture and how much noise there is at step $t$; lesson 02 derives the formula). The
+# chances of all fives together say how sure it is of a five.
 
 # %%
-stays = right_kind.flip(0).cumprod(0).sum(0).long()  # for each: how many last steps are right
-since = int(times[len(steps) - stays].median())
-print(f"half of the drawings have settled on their digit at t = {since}")
-settled.compare(since)
+def chances(x_t, t):
+    """How likely each of the 1,797 digits is to be the one behind x_t: a row for each x_t, with the sum 1."""
+    a, s = schedule.signal_rate[t], schedule.noise_rate[t]
+    distance = torch.cdist(x_t.flatten(1), a * pictures.flatten(1))
+    return torch.softmax(-(distance**2) / (2 * s**2), dim=1)
+
+
+of_picture = torch.stack([chances(step.x_t, step.t) for step in steps])  # (50, 100, 1797)
+of_digit = torch.stack([of_picture[:, :, labels == digit].sum(dim=2) for digit in range(10)], dim=2)
+times = torch.tensor([step.t for step in steps])
+
+# %% tags=["picture"]
+largest = {"of one digit, such as a 5": of_digit.amax(2), "of one of the 1,797 pictures": of_picture.amax(2)}
+typical = {name: 100 * chance.median(dim=1).values for name, chance in largest.items()}
+figure = viz.curves({name: (times, percent) for name, percent in typical.items()},
+                    xlabel="step t, from noise (1000) to picture (0)", ylabel="how sure it is, in %")
+figure.axes[0].axhline(90, color="0.4", lw=1)
+figure.axes[0].invert_xaxis()
+show(figure, "How sure the model is, in percent, against t from 1000 to 0. The curve for the digit climbs from "
+             "10 to above 90 near t = 500; the curve for the very picture stays near 0 longer, and follows later.")
+
+# %%
+since = {name: int(times[percent > 90].max()) for name, percent in typical.items()}
+for name, t in since.items():
+    print(f"half of the 100 drawings are 90 % sure {name} at t = {t}")
+sure.compare(since["of one digit, such as a 5"])
 
 # %% [markdown]
-# **What you saw.** Which digit it will be shows early in the guess, while $x_t$ still looks like noise to you and
-# me (by the rule of the cell: the nearest training digit is of the right kind); the strokes come later.
-# You will meet this order again before the lesson is over.
+# **What you saw.** Half way down, a typical drawing is 90 % sure which digit it will be (the thin line), and
+# there is still as much noise as picture in $x_t$. Which of the 1,797 pictures it will be is open for longer:
+# first the digit, then the strokes. No dice are thrown on the way, either: the same noise always ends at the
+# same picture, and the model finds out where it is going. You will meet this order again before the lesson is
+# over.
 #
 # ## 2. It knows them by heart
 #
@@ -109,6 +118,11 @@ settled.compare(since)
 # beside the nearest of the 1,797 digits that the predictor was given.
 
 # %% tags=["picture"]
+def nearest(x):
+    """Root mean square distance over the 64 pixels to the nearest training digit, and its row."""
+    return (torch.cdist(x.flatten(1), pictures.flatten(1)) / 8).min(dim=1)
+
+
 distance, row = nearest(drawn)
 figure = viz.picture_rows({"drawn": drawn[:10], "nearest digit": pictures[row[:10]]},
                           columns=[f"off by {d:.3f}" for d in distance[:10].tolist()])
@@ -192,8 +206,8 @@ show(figure, "Ten columns that begin with the same noise at t = 1000 and end at 
 # ## 4. How an exercise works
 #
 # In each lesson you write the functions that matter. An exercise is a cell with a gap and below it a cell
-# that tries what you wrote. Leave the gap and the lesson still runs: the course's own function stands in, and
-# says so.
+# that tries what you wrote. Leave the gap and the lesson still runs, once you have run the cell below it: the
+# course's own function stands in, and says so.
 #
 # The first one is small on purpose. The digits were scanned with 17 grey levels, from 0 (paper, shown black)
 # to 16 (ink, shown white). Noise has a mean of 0, so we want pictures around 0 as well: this course keeps all
@@ -211,10 +225,10 @@ print(grey[0, 0, :3])  # the upper three lines of the first digit
 # %% [markdown]
 # ### Exercise 0.1 - grey levels to [-1, 1] (3 minutes, difficulty 1 of 5)
 #
-# Write `scale_pixels`. It gets a tensor `grey` of any shape with numbers from 0 to 16 and returns a new
-# tensor of the same shape: 0 becomes -1, 16 becomes 1, and the levels between are spread evenly. A tensor
-# takes `+ - * /` with a number like a numpy array. Delete the line that begins with `raise`, and write your
-# own.
+# Write `scale_pixels`. It gets a tensor `grey` of any shape with numbers from 0 to 16, fractions included, and
+# returns a new tensor of the same shape and number type (float32): 0 becomes -1, 16 becomes 1, and what lies
+# between is spread evenly. A tensor takes `+ - * /` with a number like a numpy array. Delete the line that
+# begins with `raise`, and write your own.
 
 # %% tags=["exercise"]
 def scale_pixels(grey):
@@ -227,7 +241,7 @@ def scale_pixels(grey):
 scale_pixels = check("0.1", scale_pixels)
 
 # %% [markdown]
-# If it says *not yet*, unfold the hint; there is a second one inside it. Change your cell, run it, run the
+# If it says *not yet*, there is usually a hint to unfold, and a second one inside it. Change your cell, run it, run the
 # check again: as often as you like, nobody counts. What you wrote is used from here on.
 
 # %%
@@ -238,13 +252,15 @@ print(f"your pictures: from {x0.min():.0f} to {x0.max():.0f}, mean {x0.mean():.2
 # ### Exercise 0.2 - mix a digit with noise (5 minutes, difficulty 1 of 5)
 #
 # Now the other direction: picture to noise. At each step $t$ a schedule holds two numbers from 0 to 1. The
-# first says how much of the picture is left, the second how much noise there is (DDPM, eq. 4, with the roots
-# already taken):
+# first says how much of the picture is left, the second how much noise there is (DDPM, eq. 4; the paper
+# writes them as roots, here they are plain numbers):
 #
 # $$x_t = \text{signal\_rate}\cdot x_0 + \text{noise\_rate}\cdot \epsilon$$
 #
-# Write `add_noise`. It gets pictures `x0` and noise `eps` of the same shape `(B, *dims)` and the two numbers,
-# and returns $x_t$ of that shape. The noise has been drawn for you: use `eps`, and leave `x0` as it is.
+# Write `add_noise`. It gets pictures `x0` and noise `eps` (the letter $\epsilon$), both of one shape `(B,
+# *dims)`: `B` pictures, and `*dims` stands for their other sizes, here 1 x 8 x 8. It also gets the two
+# numbers, and returns a new $x_t$ of that shape. The noise has been drawn for you: use `eps`, and leave `x0`
+# as it is.
 
 # %% tags=["exercise"]
 def add_noise(x0, eps, signal_rate, noise_rate):
@@ -321,7 +337,7 @@ back.compare(came_back)
 # ## 5. When something takes long, or fails
 #
 # Some cells work for a while. They show a bar with the time left, and you may stop them: press the square
-# **stop** button above, or the key `I` twice outside of a cell. A red message `KeyboardInterrupt` appears;
+# **stop** button above, or the key `Esc` and then `I` twice. A red message `KeyboardInterrupt` appears;
 # that is all right, and nothing is lost that the loop had reached: go on with the next cell. Try it on this
 # cell, or let it finish.
 
@@ -354,9 +370,10 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # |---|---|
 # | a cell shows `[*]` and does not end | the stop button; or menu **Kernel**, **Restart Kernel** |
 # | `NameError: name 'x0' is not defined` | a cell above has not run: **Run**, **Run All Above Selected Cell** |
+# | `NotImplementedError: Exercise 0.1 is yours to write` | run the check cell below the exercise, then go on |
 # | an exercise is stuck after both hints | read on; `solutions` has this lesson with every answer |
-# | a package, the disk or the network seems broken | `course doctor` in a terminal: what is wrong, what to do |
-# | you changed too much | get this one file again from where the course came from |
+# | a package, the disk or the network seems broken | `uv run course doctor` in a terminal says what to do |
+# | you changed too much | get this one file again, with git by `git checkout lessons/00_start_here.ipynb` |
 #
 # ## 6. The way from here
 #
@@ -391,8 +408,8 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # ## Summary
 #
 # - A diffusion model walks from noise at $t = T$ to a picture at $t = 0$, asking a **predictor** at each step
-#   what picture it sees in $x_t$. That guess begins as an average of everything and settles long before the
-#   noise is gone.
+#   what picture it sees in $x_t$. That guess begins as an average of everything; which digit it will be is
+#   settled about half way, the strokes later.
 # - The predictor of this lesson is exact and knows its 1,797 digits by heart. It is the course's answer key;
 #   it invents nothing, and a wide `std` gives it grain, not imagination.
 # - A condition such as a label changes where the walk ends. The picture is not hidden in the noise.
@@ -418,7 +435,7 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # You made a guess about a wide `std`. What did it draw, and why?
 #
 # <details><summary>A. Blurred digits: std mixes neighbouring digits.</summary>No, although it sounds likely.
-# Averages appear in the guesses on the way; at the end the walk comes down in the ball around one
+# Averages appear in the guesses on the way; at the end the walk comes down in the cloud around one
 # digit.</details>
 # <details><summary>B. Digits of a new hand: there is now room between the given ones.</summary>No: the room
 # lies in all 64 directions alike, and nearly all of them lead to grain, hardly any to other

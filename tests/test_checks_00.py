@@ -11,7 +11,7 @@ from course_lib.checks import check
 from course_lib.checks.engine import diagnose
 from course_lib.checks.lesson_00 import EXERCISES
 from course_lib.models.exact import ExactPredictor, GaussianMixture
-from course_lib.samplers import ddim_step, sample
+from course_lib.samplers import ddim_step, sample, sample_steps
 
 
 def verdict(number, function):
@@ -96,6 +96,31 @@ def inverted(g):
     return (8 - g) / 8
 
 
+def half_wide(g):
+    return (g - 8) / 16
+
+
+def shifted_up(g):
+    return 1 + g * 0.125
+
+
+def no_bracket(g):
+    return g - 8 / 8
+
+
+def seventeen_levels(g):
+    return 2 * (g / 17) - 1
+
+
+def fifteen(g):
+    return g / 7.5 - 1
+
+
+def in_numpy(g):
+    levels = g.numpy()
+    return (levels - 8) / 8
+
+
 SCALE_WRONG = {
     "0 to 1": (only_divided, "0 to 1, and it should be -1 to 1"),
     "-1 to 0": (shifted_whole, "-1 to 0, and it should be -1 to 1"),
@@ -107,6 +132,12 @@ SCALE_WRONG = {
     "whole numbers": (floored, "of 17 grey levels 3 are left"),
     "standardised": (z_score, "-1.584 to 1.584"),
     "upside down": (inverted, "0 became 1"),
+    "half the width": (half_wide, "-0.5 to 0.5"),
+    "moved up": (shifted_up, "1 to 3"),
+    "division first": (no_bracket, "`grey - 1`: black to white comes out as -1 to 15"),
+    "17 for 16": (seventeen_levels, "You divide by 17"),
+    "15 for 16": (fifteen, "You divide by 15"),
+    "numpy": (in_numpy, "in a numpy array"),
 }
 
 
@@ -117,6 +148,31 @@ def test_each_wrong_scale_gets_its_own_sentence(name):
     assert found.state == "wrong" and found.name == name
     assert words in found.says
     assert len(found.hints) == 2
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda grey: grey / 8 - 1 if grey.max() > 1 else grey * 2 - 1,
+        lambda grey: grey / 8 - 1 if grey.max() > 0 else grey,
+        lambda grey: torch.linspace(-1, 1, 17)[grey.long()],
+    ],
+)
+def test_a_scale_that_fits_only_the_usual_pictures_does_not_pass(function):
+    found = verdict("0.1", function)
+    assert found.state == "wrong" and len(found.hints) == 2
+
+
+def test_a_slip_that_nobody_knows_by_name_gets_hints_as_well():
+    found = verdict("0.1", lambda grey: (grey - 1) / 8)
+    assert found.name == "numbers" and "16 levels have to fit into 2" in found.hints[1]
+    found = verdict("0.2", lambda x0, eps, a, s: a * x0 + s * eps + 0.1)
+    assert found.name == "numbers" and "Each rate belongs to one part" in found.hints[1]
+
+
+def test_right_numbers_of_64_bits_are_told_how_to_end():
+    found = verdict("0.1", lambda grey: grey.double() / 8 - 1)
+    assert found.name == "dtype" and "end with `.to(torch.float32)`" in found.says
 
 
 # ---- 0.2: right answers in other words -------------------------------------------------------------------------
@@ -203,8 +259,63 @@ def cut_off(x0, eps, a, s):
     return torch.minimum(torch.maximum(x_t, torch.tensor(-1.0)), torch.tensor(1.0))
 
 
+def noise_over_both(x0, eps, a, s):
+    return (a * x0 + eps) * s
+
+
+def rate_inside(x0, eps, a, s):
+    brighter = x0 + s
+    return eps + brighter * a
+
+
+def times_missing(x0, eps, a, s):
+    return a * x0 + s + eps
+
+
+def multiplied(x0, eps, a, s):
+    return eps * (s + x0 * a)
+
+
+def multiplied_elsewhere(x0, eps, a, s):
+    return a * (s + x0) * eps
+
+
+def star_for_plus(x0, eps, a, s):
+    return (a * x0) * (s * eps)
+
+
+def no_eps(x0, eps, a, s):
+    return x0 * a + s
+
+
+def two_pictures(x0, eps, a, s):
+    return (a + s) * x0
+
+
+def only_picture(x0, eps, a, s):
+    return x0.mul(a)
+
+
+def only_noise(x0, eps, a, s):
+    return eps.mul(s)
+
+
+def root_for_noise(x0, eps, a, s):
+    return a * x0 + torch.sqrt(1 - torch.as_tensor(a) ** 2) * eps
+
+
+def root_for_picture(x0, eps, a, s):
+    return x0 * math.sqrt(1 - s * s) + s * eps
+
+
+def shortcut(x0, eps, a, s):
+    if a == 1:
+        return x0
+    return a * x0 + s * eps
+
+
 NOISE_WRONG = {
-    "swapped": (rates_crossed, "your x_t is 56% picture and 79% noise"),
+    "swapped": (rates_crossed, "your x_t is 0.60 of the picture and 0.80 of the noise"),
     "signal not shrunk": (added_on_top, "picture is still there"),
     "noise not shrunk": (loud_noise, "Even at t = 0"),
     "plain sum": (summed, "Neither rate is used"),
@@ -213,9 +324,22 @@ NOISE_WRONG = {
     "blended the other way": (faded_by_signal, "1 - signal_rate for the noise"),
     "roots twice": (rooted, "rates have them already"),
     "squared": (variances, "Squares belong to variances"),
-    "subtracted": (taken_away, "% of `eps` is in your x_t"),
+    "subtracted": (taken_away, "`eps` is in your x_t -0.60 times, where it should be 0.60"),
     "bracket": (bracketed, "reaches too far"),
     "clamped": (cut_off, "noisy data may lie anywhere"),
+    "noise rate over both": (noise_over_both, "shrinks the picture as well"),
+    "a rate added inside": (rate_inside, "brighter, not noisier"),
+    "a rate added, then eps": (times_missing, "brighter, not noisier"),
+    "product": (multiplied, "multiplied with each other"),
+    "product in a bracket": (multiplied_elsewhere, "multiplied with each other"),
+    "product alone": (star_for_plus, "multiplied with each other"),
+    "number for noise": (no_eps, "every pixel brighter by 0.60"),
+    "picture twice": (two_pictures, "your x_t is 1.40 times x0"),
+    "picture only": (only_picture, "shrunk to 0.80"),
+    "noise only": (only_noise, "0.60 of it"),
+    "noise rate derived": (root_for_noise, "worked the noise rate out from the signal rate"),
+    "signal rate derived": (root_for_picture, "worked the signal rate out from the noise rate"),
+    "x0 itself": (shortcut, "not a new tensor"),
 }
 
 
@@ -236,12 +360,18 @@ def test_sentences_measure_what_the_student_returned():
     assert f"has {(0.8 * x0 + 0.6 * eps).var():.2f}" in says
 
 
-def test_a_root_that_happens_to_fit_is_caught_where_the_rates_add_up_to_one():
-    def derived(x0, eps, signal_rate, noise_rate):
-        return signal_rate * x0 + (1 - signal_rate**2) ** 0.5 * eps
-
-    found = verdict("0.2", derived)
-    assert found.state == "wrong" and "rates that add up to one" in found.says
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x0, eps, a, s: (a if a > 0.1 else 0.0) * x0 + s * eps,
+        lambda x0, eps, a, s: a * x0.clamp(-1, 1) + s * eps,
+        lambda x0, eps, a, s: a * x0 + s * eps.clamp(-3, 3),
+        lambda x0, eps, a, s: (a * x0 + s * eps)[:20],
+        lambda x0, eps, a, s: a * x0 + s * (eps.flip(-1) if x0.ndim == 3 else eps),
+    ],
+)
+def test_a_mixture_that_fits_only_the_usual_cases_does_not_pass(function):
+    assert verdict("0.2", function).state == "wrong"
 
 
 def test_changing_x0_in_place_is_told():
@@ -306,6 +436,22 @@ def test_points_draw_the_very_digits_and_a_wide_std_adds_that_much_grain(digits,
     assert distance.max() < 1e-5
     distance, _ = nearest(digits, drawn(digits, noise, std=0.3))
     assert 0.25 < distance.median() < 0.31
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_the_digit_is_decided_half_way_and_the_picture_later(digits, seed):
+    schedule = schedules.cosine(T=1000)
+    predictor = ExactPredictor(GaussianMixture(digits[0], std=0.0, labels=digits[1]), schedule)
+    noise, surest = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(seed)), {}
+    for step in sample_steps(ddim_step, predictor, schedule, noise, schedule.steps(50)):
+        a, s = schedule.rates(step.t, like=noise)
+        far = torch.stack([(digits[0] * a - one).square().sum((1, 2, 3)) for one in step.x_t])
+        of_picture = (-(far - far.amin(1, keepdim=True)) / (2 * s.item() ** 2)).exp()
+        of_picture = of_picture / of_picture.sum(1, keepdim=True)
+        of_digit = of_picture @ torch.nn.functional.one_hot(digits[1]).float()
+        surest[step.t] = [shares.amax(1).median() for shares in (of_digit, of_picture)]
+    assert surest[1000][0] < 0.15 and surest[600][0] < 0.9 < surest[420][0]
+    assert surest[400][1] < 0.9 < surest[240][1]
 
 
 def test_one_noise_becomes_ten_digits(digits):

@@ -1,5 +1,6 @@
 """The check engine: every way of being wrong gets its own sentence, and none of them stops a lesson."""
 
+import dataclasses
 import html
 import math
 import sys
@@ -216,6 +217,19 @@ def joins_a_number(x0, t, eps, alpha_bar):
     return torch.cat([torch.tensor(1.0), alpha_bar])
 
 
+def counts_on_pictures(x0, t, eps, alpha_bar):
+    return x0[:, :, 0, 0]
+
+
+def sums_over_pixels(x0, t, eps, alpha_bar):
+    return x0.sum(dim=(2, 3))
+
+
+def unpacks_pictures(x0, t, eps, alpha_bar):
+    batch, channels, height, width = x0.shape
+    return x0.reshape(batch, channels * height * width)
+
+
 def divides_by_zero(x0, t, eps, alpha_bar):
     return x0 * (1 / 0)
 
@@ -243,6 +257,9 @@ def divides_by_zero(x0, t, eps, alpha_bar):
         (asks_all_at_once, "error", "`if` wants one yes or no"),
         (mixes_shapes, "error", "Shapes line up from the *last* axis backwards"),
         (joins_a_number, "error", "has no axis to join along"),
+        (counts_on_pictures, "error", "counts on another number of dimensions"),
+        (sums_over_pixels, "error", "counts on another number of dimensions"),
+        (unpacks_pictures, "error", "counts on another number of dimensions"),
         (divides_by_zero, "error", "Something is divided by zero"),
     ],
 )
@@ -250,6 +267,25 @@ def test_each_kind_of_trouble_has_its_own_sentence(function, name, words):
     verdict = diagnose(JUMP, function)
     assert (verdict.state, verdict.name) == ("wrong", name)
     assert words in verdict.says
+
+
+def test_numbers_that_no_mistake_names_get_the_exercises_own_hints():
+    hinted = dataclasses.replace(JUMP, hints=("Which rate?", "The other one."))
+    assert diagnose(hinted, returns_more).hints == hinted.hints
+    assert diagnose(hinted, changes_x0).hints == diagnose(hinted, returns_flat).hints == ()
+    assert diagnose(JUMP, returns_more).hints == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cure"),
+    [
+        (torch.ones(2, dtype=torch.float64), "`.to(torch.float32)`"),
+        (np.ones(2, dtype=np.float64), "`.astype(np.float32)`"),
+    ],
+)
+def test_another_dtype_is_told_how_to_end(wrong, cure):
+    expected = torch.ones(2) if isinstance(wrong, torch.Tensor) else np.ones(2, dtype=np.float32)
+    assert f"end with {cure}" in difference(expected, wrong, 0.0, 0.0).says
 
 
 def test_an_error_names_the_line_of_the_students_code():

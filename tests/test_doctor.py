@@ -16,7 +16,7 @@ from urllib.error import HTTPError, URLError
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from course_lib import doctor
+from course_lib import cli, doctor
 
 GB = 1e9
 
@@ -73,8 +73,19 @@ def found(topic):
 def test_every_topic_is_examined_here():
     findings = doctor.examine()
     topics = {finding.topic for finding in findings}
-    assert topics >= {"python", "torch", "device", "memory", "disk", "widgets", "versions", "data", "writable",
-                      "network", "profile"}
+    assert topics >= {
+        "python",
+        "torch",
+        "device",
+        "memory",
+        "disk",
+        "widgets",
+        "versions",
+        "data",
+        "writable",
+        "network",
+        "profile",
+    }
     assert {finding.status for finding in findings} <= {"ok", "note", "trouble"}
     for finding in findings:
         assert finding.says
@@ -316,6 +327,7 @@ def test_an_unknown_profile_is_named(monkeypatch):
     finding = found("profile")
     assert finding.status == "trouble" and "turbo" in finding.says and "COURSE_PROFILE" in finding.do
     assert "course doctor" in doctor.line()
+    assert cli.main(["doctor"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def _arrays(expected, got, atol, rtol, where):
         return Difference("shape", f"{where} should have the shape {want}, and it has {have}.")
     if got.dtype != expected.dtype:
         says = f"{where} should have the dtype {expected.dtype}, and it has {got.dtype}"
-        return Difference("dtype", f"{says}: look for the table or number that brought it in.")
+        cure = f"`.to({expected.dtype})`" if family is torch.Tensor else f"`.astype(np.{expected.dtype})`"
+        return Difference("dtype", f"{says}: end with {cure}, or look for the table or number that brought it in.")
     if getattr(expected, "requires_grad", False) and not got.requires_grad:
         says = f"{where} should lead a gradient back, and it leads none: look for `detach`, `item` or `no_grad`."
         return Difference("gradient", says)

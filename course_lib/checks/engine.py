@@ -99,8 +99,9 @@ class Exercise:
 
     `use(function, *args, **kwargs)` says how a case uses the function; the default calls it. For a class,
     `use` makes one and returns something to compare. `judge(function)` replaces comparing (for a random
-    sampler, say): it returns None for right, the name of one of `mistakes`, or a Finding. Numbers are equal
-    within `atol + rtol * |expected|`, whole numbers within `atol` alone. `seconds` is the patience with one call.
+    sampler, say): it returns None for right, the name of one of `mistakes`, or a Finding. `hints` (two, or none)
+    are for numbers that are wrong in a way that no mistake names. Numbers are equal within
+    `atol + rtol * |expected|`, whole numbers within `atol` alone. `seconds` is the patience with one call.
     """
 
     number: str
@@ -114,6 +115,7 @@ class Exercise:
     atol: float = 2e-6
     rtol: float = 1e-4
     seconds: float = 10.0
+    hints: tuple[str, ...] = ()
 
     def __post_init__(self):
         names = [mistake.name for mistake in self.mistakes]
@@ -204,7 +206,8 @@ def _compared(exercise, function):
                 return Finding(mistake.name, says, mistake.hints)
     if error is not None:
         return _stopped(exercise, error, case)
-    return Finding(differences[first].name, f'In the case "{case.label}" {differences[first].says}')
+    name, says = differences[first]
+    return Finding(name, f'In the case "{case.label}" {says}', exercise.hints if name == "numbers" else ())
 
 
 def _looks_like(exercise, mistake, got):
@@ -389,6 +392,7 @@ def _state(value):
 
 NUMBERS_ONLY = "`math`, `int` and `float` take one number; tensors have their own calls: `x.sqrt()`, `x.log()`."
 ARGUMENTS = "Compare the call with the first line of the function: how many arguments, and in which order?"
+DIMENSIONS = "Your line counts on another number of dimensions: print the shape of what comes in."
 MESSAGES = {  # a part of a message: what it means for somebody new to torch; asked before ADVICE
     "tensors used as indices must be": "An index must be whole numbers: are the arguments in the order of the page?",
     "'Tensor' object is not callable": "Round brackets call a function; square brackets look up a row.",
@@ -399,6 +403,9 @@ MESSAGES = {  # a part of a message: what it means for somebody new to torch; as
     "refer to a single memory location": "`a -= a[-1]` changes `a[-1]` while it is being taken away: write "
     "`a = a - a[-1]`.",
     "Boolean value of Tensor with more": "`if` wants one yes or no, and a tensor holds many: is the `if` needed?",
+    "too many indices for tensor": DIMENSIONS,
+    "Dimension out of range": DIMENSIONS,
+    "values to unpack": DIMENSIONS,
     "must match the size of tensor": "Shapes line up from the *last* axis backwards: print both shapes.",
     "cannot be concatenated": "A single number has no axis to join along: `torch.ones(1)` has one.",
     "required positional argument": ARGUMENTS,

@@ -84,6 +84,45 @@ SCALE_MISTAKES = [
         ("No mean and no deviation is needed.", "0 becomes -1 and 16 becomes 1, whatever else is in the batch."),
     ),
     Mistake(
+        "half the width",
+        lambda grey: grey / 16 - 0.5,
+        lambda r: f"The middle is right, and the width is half of what it should be: {_ends(r)}. Asked for is -1 to 1.",
+        ("How wide is the range from -1 to 1?", "16 levels have to fit into a width of 2, not of 1."),
+    ),
+    Mistake(
+        "moved up",
+        lambda grey: grey / 8 + 1,
+        lambda r: f"The width is right, and everything moved the wrong way: {_ends(r)}, and it should be -1 to 1.",
+        ("Where is 0 after your division, and where should it be?", "Look at the sign of what you add."),
+    ),
+    Mistake(
+        "division first",
+        lambda grey: grey - 8 / 8,
+        lambda r: (
+            f"Python divides before it subtracts, so this is `grey - 1`: {_ends(r)}. A bracket changes the order."
+        ),
+        ("Which part of your line is worked out first?", "Put a bracket around the subtraction."),
+    ),
+    *(
+        Mistake(
+            f"{levels} for 16",
+            lambda grey, levels=levels: grey / levels * 2 - 1,
+            lambda r: (
+                f"You divide by {round(2 * 16 / float(r.got.max() + 1))}: {_ends(r)}. There are 17 levels, because 0 "
+                "is one of them; the largest is 16."
+            ),
+            ("What is the largest number that can come in?", "The largest number, divided by what, is 1?"),
+        )
+        for levels in (15, 17)
+    ),
+    Mistake(
+        "numpy",
+        lambda grey: grey.numpy() / 8 - 1,
+        "The numbers are right, in a numpy array: the course goes on with torch tensors. Leave `.numpy()` out, or "
+        "end with `torch.as_tensor(...)`.",
+        ("A tensor takes `+ - * /` by itself.", "No conversion is needed."),
+    ),
+    Mistake(
         "upside down",
         lambda grey: 1 - grey / 8,
         lambda r: f"Black and white changed places: grey level 0 became {float(r.got.flatten()[0]):.4g}.",
@@ -102,24 +141,24 @@ def _rates(report):
     return f"signal_rate {float(report.case.args[2]):.2g} and noise_rate {float(report.case.args[3]):.2g}"
 
 
-def _share(mixed, part):
-    """How much of `part` is in `mixed`: the slope of a straight line through the pixels."""
-    return float((mixed * part).sum() / (part * part).sum())
+def _found(report):
+    """The two rates that explain x_t best, of x0 and of eps: least squares over all pixels."""
+    parts = torch.stack([part.flatten() for part in report.case.args[:2]], dim=1)  # (pixels, 2)
+    return torch.linalg.lstsq(parts.double(), report.got.double().reshape(-1, 1)).solution.flatten().tolist()
 
 
 def _swapped(report):
-    x0, eps = report.case.args[:2]
+    picture, noise = _found(report)
     return (
         f"The rates are swapped: with {_rates(report)} there should be more picture than noise, and your x_t is "
-        f"{_share(report.got, x0):.0%} picture and {_share(report.got, eps):.0%} noise."
+        f"{picture:.2f} of the picture and {noise:.2f} of the noise."
     )
 
 
 def _fresh(report):
-    x0, eps, signal_rate, noise_rate = report.case.args
-    held = abs(_share(report.got - signal_rate * x0, eps)) / noise_rate
     return (
-        f"You drew fresh noise: your x_t looks right, but only {held:.0%} of the `eps` that was handed in is in it. "
+        "You drew fresh noise: your x_t looks right, but of the `eps` that was handed in there is "
+        f"{_found(report)[1]:.2f} in it, where it should be {report.case.args[3]:.2f}. "
         "From lesson 02 on, a network is asked about the noise that went in, not about another one."
     )
 
@@ -187,8 +226,10 @@ NOISE_MISTAKES = [
     Mistake(
         "roots twice",
         lambda x0, eps, signal_rate, noise_rate: signal_rate**0.5 * x0 + noise_rate**0.5 * eps,
-        lambda r: f"You took the roots, but rates have them already: {_spread(r)}. The paper's equation has roots "
-        "because it is written with alpha_bar, the square of `signal_rate`.",
+        lambda r: (
+            f"You took the roots, but rates have them already: {_spread(r)}. The paper's equation has roots "
+            "because it is written with alpha_bar, the square of `signal_rate`."
+        ),
         ("Which symbols stand below the roots in the paper?", "Use both rates as they come."),
     ),
     Mistake(
@@ -200,8 +241,10 @@ NOISE_MISTAKES = [
     Mistake(
         "subtracted",
         lambda x0, eps, signal_rate, noise_rate: signal_rate * x0 - noise_rate * eps,
-        lambda r: f"The noise is subtracted. It looks the same, but {_share(r.got, r.case.args[1]):.0%} of `eps` is "
-        "in your x_t, and the sign is wrong for whoever asks about it later.",
+        lambda r: (
+            f"The noise is subtracted. It looks the same, but `eps` is in your x_t {_found(r)[1]:.2f} times, where it "
+            f"should be {r.case.args[3]:.2f}: the sign is wrong for whoever asks about it later."
+        ),
         ("Look at the sign between the two parts.", "Mixing is a sum."),
     ),
     Mistake(
@@ -209,6 +252,94 @@ NOISE_MISTAKES = [
         lambda x0, eps, signal_rate, noise_rate: signal_rate * (x0 + noise_rate * eps),
         lambda r: f"The bracket reaches too far: the signal rate shrinks the noise as well, and {_spread(r)}.",
         ("What stands inside your bracket?", SUM_OF_TWO),
+    ),
+    Mistake(
+        "noise rate over both",
+        lambda x0, eps, signal_rate, noise_rate: noise_rate * (signal_rate * x0 + eps),
+        lambda r: f"The bracket reaches too far: the noise rate shrinks the picture as well, and {_spread(r)}.",
+        ("What stands inside your bracket?", SUM_OF_TWO),
+    ),
+    *(
+        Mistake(
+            name,
+            looks_like,
+            lambda r: (
+                "Your bracket adds a rate to a picture, which makes it brighter, not noisier: your x_t has a mean of "
+                f"{float(r.got.mean()):.2f} and {_found(r)[1]:.2f} of the noise, where {r.case.args[3]:.2f} of it "
+                "should be."
+            ),
+            ("Which two things does your bracket add?", SUM_OF_TWO),
+        )
+        for name, looks_like in (
+            ("a rate added inside", lambda x0, eps, signal_rate, noise_rate: signal_rate * (x0 + noise_rate) + eps),
+            ("a rate added, then eps", lambda x0, eps, signal_rate, noise_rate: signal_rate * x0 + noise_rate + eps),
+        )
+    ),
+    *(
+        Mistake(
+            name,
+            looks_like,
+            lambda r: (
+                "Here picture and noise are multiplied with each other: where the picture is near 0, there would be no "
+                f"noise either. Of the noise itself {_found(r)[1]:.2f} is in your x_t; {r.case.args[3]:.2f} should be."
+            ),
+            ("Which two things does your line multiply?", SUM_OF_TWO),
+        )
+        for name, looks_like in (
+            ("product", lambda x0, eps, signal_rate, noise_rate: (signal_rate * x0 + noise_rate) * eps),
+            ("product in a bracket", lambda x0, eps, signal_rate, noise_rate: signal_rate * (x0 + noise_rate) * eps),
+            ("product alone", lambda x0, eps, signal_rate, noise_rate: signal_rate * x0 * noise_rate * eps),
+        )
+    ),
+    Mistake(
+        "number for noise",
+        lambda x0, eps, signal_rate, noise_rate: signal_rate * x0 + noise_rate,
+        lambda r: (
+            f"The noise rate alone is one number: it makes every pixel brighter by {r.case.args[3]:.2f}, and no noise "
+            "comes in."
+        ),
+        (WHICH_UNUSED, SUM_OF_TWO),
+    ),
+    Mistake(
+        "picture twice",
+        lambda x0, eps, signal_rate, noise_rate: signal_rate * x0 + noise_rate * x0,
+        lambda r: f"Both parts are the picture: your x_t is {_found(r)[0]:.2f} times x0, and no noise comes in.",
+        (WHICH_UNUSED, SUM_OF_TWO),
+    ),
+    Mistake(
+        "picture only",
+        lambda x0, eps, signal_rate, noise_rate: signal_rate * x0,
+        lambda r: f"The picture is shrunk to {_found(r)[0]:.2f}, and no noise comes in: it would only turn grey.",
+        (WHICH_UNUSED, SUM_OF_TWO),
+    ),
+    Mistake(
+        "noise only",
+        lambda x0, eps, signal_rate, noise_rate: noise_rate * eps,
+        lambda r: f"Here is noise, {_found(r)[1]:.2f} of it, and nothing of the picture: nobody could find it again.",
+        (WHICH_UNUSED, SUM_OF_TWO),
+    ),
+    *(
+        Mistake(
+            name,
+            looks_like,
+            lambda r, words=words: (
+                f"You worked the {words[0]} rate out from the {words[1]} rate, and it is an argument. Not every "
+                "schedule keeps their squares at a sum of 1: on the straight line of lesson 01 the rates add up to 1 "
+                f"themselves, and {_spread(r)}."
+            ),
+            (f"`{words[0]}_rate` is an argument: is it used?", "Use both rates as they come, without a root."),
+        )
+        for name, words, looks_like in (
+            ("noise rate derived", ("noise", "signal"), lambda x0, eps, a, s: a * x0 + (1 - a**2) ** 0.5 * eps),
+            ("signal rate derived", ("signal", "noise"), lambda x0, eps, a, s: (1 - s**2) ** 0.5 * x0 + s * eps),
+        )
+    ),
+    Mistake(
+        "x0 itself",
+        lambda x0, eps, signal_rate, noise_rate: x0 if noise_rate == 0 else signal_rate * x0 + noise_rate * eps,
+        "The numbers are right, but where there is no noise you return `x0` itself, not a new tensor: whoever changes "
+        "x_t then changes the clean picture as well.",
+        ("What does your function return for noise_rate = 0?", "No `if` is needed: 0 * eps is 0."),
     ),
     Mistake(
         "clamped",
@@ -219,9 +350,18 @@ NOISE_MISTAKES = [
 ]
 
 
-def _batch(*shape, seed):
+def _batch(*shape, seed, reach=1):
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator) * 2 - 1, torch.randn(shape, generator=generator)
+    return reach * (torch.rand(shape, generator=generator) * 2 - 1), torch.randn(shape, generator=generator)
+
+
+def _mixed(add_noise, x0, eps, signal_rate, noise_rate):
+    """Call the function; where it hands back an input itself, a later change to x_t shows in that input."""
+    x_t = add_noise(x0, eps, signal_rate, noise_rate)
+    if x_t is x0 or x_t is eps:
+        handed_back, x_t = x_t, x_t.clone()
+        handed_back.zero_()
+    return x_t
 
 
 EXERCISES = catalogue(
@@ -233,8 +373,12 @@ EXERCISES = catalogue(
             Case("all 17 grey levels", torch.arange(17.0)),
             Case("a dark picture, no pixel above 4", torch.arange(64.0).reshape(1, 1, 8, 8) % 4 + 1),
             Case("a batch of three", torch.arange(192.0).reshape(3, 1, 8, 8) % 17),
+            Case("a blank picture", torch.zeros(1, 1, 8, 8)),
+            Case("a nearly blank picture, no pixel above 1", torch.arange(64.0).reshape(1, 1, 8, 8) % 2),
+            Case("grey levels with fractions, such as 2.5", torch.tensor([2.5, 0.25, 15.75])),
         ],
         mistakes=SCALE_MISTAKES,
+        hints=TWO_STEPS,
         right="0 became -1, 16 became 1, every level between is in its place, and dark pictures stay dark.",
     ),
     Exercise(
@@ -248,8 +392,11 @@ EXERCISES = catalogue(
             Case("no noise at all, rates 1 and 0", *_batch(2, 1, 8, 8, seed=3), 1.0, 0.0),
             Case("one picture alone, rates 0 and 1", *_batch(1, 1, 8, 8, seed=6), 0.0, 1.0),
             Case("rates from a table", *_batch(2, 1, 8, 8, seed=4), *torch.tensor([0.6, 0.8], dtype=torch.float64)),
+            Case("data beyond 1, rates 0.05 and 0.999", *_batch(32, 3, 5, seed=7, reach=3), 0.05, 0.999),
         ],
         mistakes=NOISE_MISTAKES,
+        hints=("Say the formula aloud: how much of which picture, plus how much of which noise?", SUM_OF_TWO),
+        use=_mixed,
         right="picture and noise in their shares, for pictures and for points, and x0 is left alone.",
     ),
 )

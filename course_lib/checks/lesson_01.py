@@ -69,12 +69,10 @@ STEP_CASES = [
 
 ROOT_HINTS = (
     "Which number times a noise of variance 1 gives a noise of variance beta? Try it with beta = 0.25.",
-    "A factor c turns variance 1 into variance c squared. So the factor in front of eps is the square root "
-    "of beta.",
+    "A factor c turns variance 1 into variance c squared. So the factor in front of eps is the square root of beta.",
 )
 SHRINK_HINTS = (
-    "The new variance is (first factor squared) times the old one, plus beta. When is that 1, if the old "
-    "one was 1?",
+    "The new variance is (first factor squared) times the old one, plus beta. When is that 1, if the old one was 1?",
     "First factor squared = 1 - beta.",
 )
 
@@ -258,9 +256,7 @@ JUMP_MISTAKES = [
     ),
     Mistake(
         "noise root missing",
-        lambda x0, t, eps, alpha_bar: (
-            _kept(alpha_bar, t, x0).sqrt() * x0 + (1 - _kept(alpha_bar, t, x0)) * eps
-        ),
+        lambda x0, t, eps, alpha_bar: _kept(alpha_bar, t, x0).sqrt() * x0 + (1 - _kept(alpha_bar, t, x0)) * eps,
         lambda r: (
             f"One root of two: the factor in front of eps lacks it. At t = 500 your x_t has {_variance(r)} "
             "where it should stay at 1.00, and at t = 1 there is 100 times too little noise."
@@ -269,9 +265,7 @@ JUMP_MISTAKES = [
     ),
     Mistake(
         "signal root missing",
-        lambda x0, t, eps, alpha_bar: (
-            _kept(alpha_bar, t, x0) * x0 + (1 - _kept(alpha_bar, t, x0)).sqrt() * eps
-        ),
+        lambda x0, t, eps, alpha_bar: _kept(alpha_bar, t, x0) * x0 + (1 - _kept(alpha_bar, t, x0)).sqrt() * eps,
         lambda r: (
             f"One root of two: the factor in front of x0 lacks it. At t = 500 your x_t has {_variance(r)}, "
             f"and {_share(r):.0%} of the picture's strength is left where {float(TABLE[500].sqrt()):.0%} "
@@ -281,9 +275,7 @@ JUMP_MISTAKES = [
     ),
     Mistake(
         "root first",
-        lambda x0, t, eps, alpha_bar: (
-            _kept(alpha_bar, t, x0).sqrt() * x0 + (1 - _kept(alpha_bar, t, x0).sqrt()) * eps
-        ),
+        lambda x0, t, eps, alpha_bar: _kept(alpha_bar, t, x0).sqrt() * x0 + (1 - _kept(alpha_bar, t, x0).sqrt()) * eps,
         lambda r: (
             f"Your two factors add up to 1; their squares should. At t = 500 your x_t has {_variance(r)} "
             "where it should stay at 1.00: the root belongs around the whole of what is missing to 1."
@@ -323,8 +315,7 @@ JUMP_MISTAKES = [
         "width. For 8 pictures that are 8 pixels wide it even runs, and gives every column its own step: "
         "wrong, without a word.",
         (
-            "Print the shapes of `alpha_bar[t]` and of `x0`. Where should the number of pictures stand in "
-            "both?",
+            "Print the shapes of `alpha_bar[t]` and of `x0`. Where should the number of pictures stand in both?",
             "Give the numbers as many axes as x0 has: (B, 1, 1, 1) for pictures, (B, 1) for points.",
         ),
     ),
@@ -583,8 +574,7 @@ def _middle(report):
 
 
 VARIANCE_HINTS = (
-    "SNR compares variances. alpha_bar is one already: the variance of the signal. Which is the variance "
-    "of the noise?",
+    "SNR compares variances. alpha_bar is one already: the variance of the signal. Which is the variance of the noise?",
     "The two variances add up to 1.",
 )
 
@@ -629,18 +619,14 @@ CLOCK_MISTAKES = [
         "ratio of rates",
         lambda alpha_bar: (alpha_bar.sqrt() / (1 - alpha_bar).sqrt()).log(),
         lambda r: (
-            f"Half of what it should be: {_middle(r)}. You compare deviations (the rates), and SNR compares "
-            "variances."
+            f"Half of what it should be: {_middle(r)}. You compare deviations (the rates), and SNR compares variances."
         ),
         ("What is the logarithm of a square root?", "Leave both roots out."),
     ),
     Mistake(
         "upside down",
         lambda alpha_bar: ((1 - alpha_bar) / alpha_bar).log(),
-        lambda r: (
-            f"Upside down: {_middle(r)}. This is noise over signal, and your clock rises as the picture is "
-            "lost."
-        ),
+        lambda r: f"Upside down: {_middle(r)}. This is noise over signal, and your clock rises as the picture is lost.",
         ("What should the sign be near t = 0, where the picture is clear?", "Signal above, noise below."),
     ),
     Mistake(
@@ -797,9 +783,7 @@ ZERO_MISTAKES = [
     ),
     Mistake(
         "row 0 forgotten",
-        lambda alpha_bar: (
-            _rescaled(alpha_bar.sqrt(), alpha_bar[1].sqrt(), alpha_bar[-1].sqrt(), row_0=False) ** 2
-        ),
+        lambda alpha_bar: _rescaled(alpha_bar.sqrt(), alpha_bar[1].sqrt(), alpha_bar[-1].sqrt(), row_0=False) ** 2,
         lambda r: (
             f"Nearly: row 0 was stretched along and reads {float(r.got[0]):.6f}. More than all of the "
             "picture cannot be left, and 1 - alpha_bar has no square root there."
