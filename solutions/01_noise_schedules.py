@@ -776,7 +776,9 @@ show(figure, "Brightness: the data even from -1 to 1; a narrow hill around 0 wit
 # %% [markdown]
 # ## Quiz
 #
-# **1.** Think back to your guess about the noises of deviation 3 and 4. You take two forward steps with
+# ### Question 1
+#
+# Think back to your guess about the noises of deviation 3 and 4. You take two forward steps with
 # $\beta = 0.02$ each. What is the noise rate (the deviation of all the noise) in $x_2$?
 #
 # <details><summary>A. 0.28</summary>
@@ -790,7 +792,9 @@ show(figure, "Brightness: the data even from -1 to 1; a narrow hill around 0 wit
 # No: 0.04 is about the variance. The noise rate multiplies eps, so it is a deviation: take the root.
 # </details>
 #
-# **2.** A friend trains with linear betas from 0.0001 to 0.02 and T = 100 "to be faster". The training loss
+# ### Question 2
+#
+# A friend trains with linear betas from 0.0001 to 0.02 and T = 100 "to be faster". The training loss
 # is fine, the drawings are mush. What is the likeliest reason?
 #
 # <details><summary>A. 100 steps are too coarse to draw anything</summary>
@@ -805,7 +809,9 @@ show(figure, "Brightness: the data even from -1 to 1; a narrow hill around 0 wit
 # No: beta is a variance, and the roots turn it into deviations. That was right.
 # </details>
 #
-# **3.** A schedule works well at 64 x 64. What does it need at 512 x 512?
+# ### Question 3
+#
+# A schedule works well at 64 x 64. What does it need at 512 x 512?
 #
 # <details><summary>A. Nothing: t/T means the same at every size</summary>
 # No: you saw digits that were hard to read at 8 x 8, and plain at 64 x 64 once blocks were averaged, at the
@@ -838,5 +844,5 @@ show(figure, "Brightness: the data even from -1 to 1; a narrow hill around 0 wit
 #
 # ## Next
 #
-# **Next: lesson 02, the denoising objective.** We can ruin a picture. What exactly should a network be
-# asked, to repair it?
+# We can ruin a picture. [Lesson 02](02_denoising_objective.ipynb) asks what exactly a network should learn, to
+# repair it.

@@ -433,7 +433,7 @@ print(f"{'the truth, -log p(x0)':28s}{-float(ring.log_prob(x0).mean()):8.4f} nat
 # Write `denoising_loss` for the eps objective (DDPM, algorithm 1, lines 2 to 5). It gets a network `net`, clean data
 # `x0` of shape `(B, *dims)`, a `schedule` with `schedule.T` steps, and a `generator`. Draw one whole t in 1..T for
 # **each** example, all equally likely; draw noise like x0; make $x_t$; ask the network once, as
-# `net(x_t, time)` with `time` = t / T of shape `(B,)`; return the mean of (output - eps)² as a tensor of one number.
+# `net(x_t, time)` with `time` = t / T of shape `(B,)`; return the mean of (output - eps)² as a tensor of shape `()`.
 #
 # Useful: `torch.randint(low, high, (n,), generator=generator)` draws n whole numbers and leaves `high` out;
 # `torch.randn(shape, generator=generator)` draws noise of variance 1; `schedule.rates(t, like=x0)` returns the pair
@@ -590,7 +590,8 @@ for t in (1000, 500, 2, 1):
 # ### Exercise 2.5 - one step of learning (10 minutes, difficulty 2 of 5)
 #
 # Write `train_step`. It gets a torch `optimizer`, a function `loss_fn`, a batch `x0` and a `generator`. It computes
-# the loss once, as `loss_fn(x0, generator)`, changes the weights once, and returns the loss as a plain Python number.
+# the loss once, as `loss_fn(x0, generator)`, changes the weights once, and returns the loss as a plain Python number
+# (a float).
 #
 # Useful: `optimizer.zero_grad()` forgets the old gradients, `loss.backward()` computes new ones,
 # `optimizer.step()` moves the weights along them, and `loss.item()` is the number in a tensor.
@@ -1010,7 +1011,9 @@ show(figure, "Six rows. Noise, with or without t: soft digits. Noise only: blurs
 #
 # ## Quiz
 #
-# **1.** You guessed where the best possible prediction of eps is nearly worthless. Why is it at t = 1?
+# ### Question 1
+#
+# You guessed where the best possible prediction of eps is nearly worthless. Why is it at t = 1?
 #
 # <details><summary>A. The network is trained least often at t = 1.</summary>No: all t are drawn equally often, and the
 # measurement used the exact predictor, which was not trained at all.</details>
@@ -1019,7 +1022,9 @@ show(figure, "Six rows. Noise, with or without t: soft digits. Noise only: blurs
 # <details><summary>C. At t = 1 no noise has been added yet.</summary>No: that is row 0. At t = 1 there is noise of
 # deviation 0.01, and its size is known; its direction is not.</details>
 #
-# **2.** A friend trains on pictures. The loss falls to 0.03 and stays there. What do you know about the samples?
+# ### Question 2
+#
+# A friend trains on pictures. The loss falls to 0.03 and stays there. What do you know about the samples?
 #
 # <details><summary>A. They must be good, because 0.03 is near 0.</summary>No. The article's network had a smaller
 # loss and drew smeared noise.</details>
@@ -1029,7 +1034,9 @@ show(figure, "Six rows. Noise, with or without t: soft digits. Noise only: blurs
 # <details><summary>C. They must be poor, because the loss is not 0.</summary>No: no predictor reaches 0, not even the
 # exact one.</details>
 #
-# **3.** In which case is the time input needed most?
+# ### Question 3
+#
+# In which case is the time input needed most?
 #
 # <details><summary>A. For large pictures, because they have more pixels to denoise.</summary>No: many pixels show the
 # noise level well. A network without t drew digits no worse than its twin with t, if it spoke x0.</details>

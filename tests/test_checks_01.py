@@ -470,9 +470,7 @@ WRONG = {  # number: {answer: (name of the mistake, words of its sentence that w
 }
 
 
-@pytest.mark.parametrize(
-    ("number", "answer"), [(n, answer) for n, answers in RIGHT.items() for answer in answers]
-)
+@pytest.mark.parametrize(("number", "answer"), [(n, answer) for n, answers in RIGHT.items() for answer in answers])
 def test_right_answers_in_other_words_pass(number, answer):
     verdict = diagnose(EXERCISES[number], answer)
     assert verdict.state == "right", str(verdict)
@@ -480,11 +478,7 @@ def test_right_answers_in_other_words_pass(number, answer):
 
 @pytest.mark.parametrize(
     ("number", "answer", "name", "words"),
-    [
-        (number, answer, *expected)
-        for number, answers in WRONG.items()
-        for answer, expected in answers.items()
-    ],
+    [(number, answer, *expected) for number, answers in WRONG.items() for answer, expected in answers.items()],
 )
 def test_wrong_answers_get_the_sentence_of_their_mistake(number, answer, name, words):
     verdict = diagnose(EXERCISES[number], answer)

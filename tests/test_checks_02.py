@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - as torch's own examples write it
 from course_lib.checks.engine import diagnose
 from course_lib.checks.lesson_02 import EXERCISES
 from course_lib.samplers import ddim_step
+from course_lib.schedules import linear_beta
 from course_lib.types import Prediction
 
 
@@ -87,7 +88,7 @@ def learn_zeroing_first(optimizer, loss_fn, x0, generator):
     value = loss_fn(x0, generator)
     value.backward()
     optimizer.step()
-    return value.detach()
+    return value.detach().numpy().tolist()
 
 
 @pytest.mark.parametrize(
@@ -137,12 +138,38 @@ GUESSES = {
     "half missing": lambda x_t, points, a, s: bells(x_t, points, a, s * s / 2),
     "sign": lambda x_t, points, a, s: bells(x_t, points, a, -(s * s)),
     "softmax across the batch": lambda x_t, points, a, s: bells(x_t, points, a, s * s, axis=0),
+    "rescaled": lambda noisy, points, a, s: noisy.div(a),
+    "divided by a": lambda x_t, points, a, s: bells(x_t / a, points, 1.0, (s / torch.tensor(a)) ** 2),
+    "rates exchanged": lambda x_t, points, a, s: bells(x_t, points, s, torch.tensor(a) ** 2),
+    "divided and multiplied": lambda x_t, points, a, s: bells(x_t, points, a, 1 / (s * s)),
 }
 
 
 @pytest.mark.parametrize("name", GUESSES)
 def test_wrong_guesses_are_known(name):
     assert verdict("2.1", GUESSES[name]).name == name
+
+
+def mean_of_shares(x_t, points, a, s):
+    share = (-((x_t.reshape(-1, 1) - a * points) ** 2) / (2 * s * s)).softmax(-1)
+    return torch.mean(share * points, -1)
+
+
+def exp_then_softmax(x_t, points, a, s):
+    height = torch.exp(-0.5 * ((x_t.reshape(-1, 1) - a * points) / s) ** 2)
+    return height.softmax(-1) @ points
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "words"),
+    [
+        ("mean for sum", mean_of_shares, "0.14 at x_t = 0.3, where 0.27 is right"),
+        ("softmax of exp", exp_then_softmax, "The exponential is taken twice"),
+    ],
+)
+def test_shares_that_are_spoilt_on_the_way_are_known(name, function, words):
+    found = verdict("2.1", function)
+    assert found.name == name and words in found.says
 
 
 def test_exponentials_by_hand_are_told_about_underflow():
@@ -198,7 +225,42 @@ def columns(out, x_t, a, s, c, d):
     return x0, eps
 
 
+def wrong_sign_x0(out, x_t, a, s, c, d):
+    return (s * out + d * x_t) / (a * d - c * s), solve_with_a_list(out, x_t, a, s, c, d)[1]
+
+
+def wrong_sign_eps(out, x_t, a, s, c, d):
+    return solve_with_a_list(out, x_t, a, s, c, d)[0], (c * x_t + a * out) / (a * d - c * s)
+
+
+def mistaken_for_each_other(out, x_t, a, s, c, d):
+    x_t, out = out, x_t
+    det = a * d - c * s
+    return (d * x_t - s * out) / det, (a * out - c * x_t) / det
+
+
+def no_brackets(out, x_t, a, s, c, d):
+    det = a * d - c * s
+    return d * x_t - s * out / det, a * out - c * x_t / det
+
+
+def plain_difference(out, x_t, a, s, c, d):
+    eps = (out * a - x_t * c) / (d * a - c * s)
+    return x_t - eps, eps
+
+
+def in_one_tensor(out, x_t, a, s, c, d):
+    pair = solve_with_a_list(out, x_t, a, s, c, d)
+    return torch.stack((pair[0], pair[1]), dim=0)
+
+
 SOLUTIONS = {
+    "plus in x0": wrong_sign_x0,
+    "plus in eps": wrong_sign_eps,
+    "inputs exchanged": mistaken_for_each_other,
+    "brackets missing": no_brackets,
+    "no rates": plain_difference,
+    "stacked": in_one_tensor,
     "order turned": crossed,
     "not divided": bare,
     "determinant with a plus": plus_sign,
@@ -212,6 +274,13 @@ SOLUTIONS = {
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_wrong_solutions_are_known(name):
     assert verdict("2.2", SOLUTIONS[name]).name == name
+
+
+def test_a_wrong_sign_is_measured_by_putting_the_pair_back():
+    output, x_t, a, s, c, d = EXERCISES["2.2"].cases[0].args
+    x0, eps = wrong_sign_x0(output, x_t, a, s, c, d)
+    missed = float((a * x0 + s * eps - x_t).abs().max())
+    assert f"misses x_t by up to {missed:.2g}" in verdict("2.2", wrong_sign_x0).says
 
 
 # ---- 2.3: wrong answers ----
@@ -277,7 +346,64 @@ def without_gradient(net, x0, schedule, generator):
         return loss_with_add_noise(net, x0, schedule, generator)
 
 
+def squeezed(x0, g):
+    low, high = -(3**0.5), 3**0.5
+    return low + (high - low) * torch.rand(x0.shape, generator=g)
+
+
+def always_seed_0(net, x0, schedule, generator):
+    generator = torch.Generator()
+    generator.manual_seed(0)
+    return loss_with_add_noise(net, x0, schedule, generator)
+
+
+def noise_of_seed_0(x0, g):
+    return torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+
+
+def ends_with_backward(net, x0, schedule, generator):
+    loss = loss_with_add_noise(net, x0, schedule, generator)
+    loss.backward()
+    return loss
+
+
+def by_the_row(x0, schedule, g):
+    return torch.tensor([1 + k % schedule.T for k in range(len(x0))])
+
+
+GLOBAL = linear_beta(1000)
+
+
+def from_the_notebook(net, x0, schedule, generator):
+    return loss_with_add_noise(net, x0, GLOBAL, generator)
+
+
+def counts_to_1000(net, x0, schedule, generator):
+    t = torch.randint(1, 1001, (len(x0),), generator=generator)
+    eps = torch.randn(x0.shape, generator=generator)
+    return F.mse_loss(net(schedule.add_noise(x0, t, eps), t / 1000), eps)
+
+
+def noise_as_it_lies_there(net, x0, schedule, generator):
+    t, eps = every_t(x0, schedule, generator), normal(x0, generator)
+    a, s = schedule.rates(t, x0)
+    noise = s * eps
+    return F.mse_loss(net(a * x0 + noise, t / schedule.T), noise)
+
+
 LOSSES = {
+    "own T": counts_to_1000,
+    "whole division": student_loss(every_t, normal, time=lambda t, schedule: t // schedule.T),
+    "even noise": student_loss(every_t, squeezed),
+    "one noise a point": student_loss(every_t, lambda x0, g: torch.randn((len(x0), 1), generator=g) + 0 * x0),
+    "noise in 64 bits": student_loss(every_t, lambda x0, g: torch.randn(x0.shape, generator=g).double()),
+    "scaled target": noise_as_it_lies_there,
+    "half": student_loss(every_t, normal, score=lambda out, eps: 0.5 * F.mse_loss(out, eps)),
+    "root": student_loss(every_t, normal, score=lambda out, eps: F.mse_loss(out, eps) ** 0.5),
+    "absolute": student_loss(every_t, normal, score=F.l1_loss),
+    "in turn": student_loss(by_the_row, normal),
+    "own generator": always_seed_0,
+    "backward inside": ends_with_backward,
     "t from 0 to T-1": student_loss(from_zero, normal),
     "row 0 drawn too": student_loss(zero_to_T, normal),
     "last step never drawn": student_loss(short_of_T, normal),
@@ -302,6 +428,15 @@ def test_wrong_losses_are_known(name):
     assert "{" not in found.says
 
 
+def test_noise_of_one_seed_is_found_though_t_is_drawn():
+    assert verdict("2.3", student_loss(every_t, noise_of_seed_0)).name == "own generator"
+
+
+def test_a_schedule_from_outside_is_told_by_its_times():
+    found = verdict("2.3", from_the_notebook)
+    assert found.name == "time off" and "of the schedule that comes in" in found.hints[0]
+
+
 def twice(net, x0, schedule, generator):
     return loss_with_add_noise(net, x0, schedule, generator) + loss_with_add_noise(net, x0, schedule, generator)
 
@@ -320,8 +455,8 @@ def points_only(net, x0, schedule, generator):
     return F.mse_loss(net(x_t, t / schedule.T), eps.flatten(1))
 
 
-def one_noise_a_point(x0, g):
-    return torch.randn((len(x0), 1), generator=g).expand(x0.shape)
+def loud_for_large_x0(x0, g):
+    return torch.randn(x0.shape, generator=g) + 0.5 * x0
 
 
 OTHERS = {
@@ -329,8 +464,8 @@ OTHERS = {
     "in place": in_place,
     "pictures": points_only,
     "nothing returned": lambda net, x0, schedule, generator: None,
-    "no single number": student_loss(every_t, normal, score=lambda out, eps: (out - eps) ** 2),
-    "value off": student_loss(every_t, normal, score=F.l1_loss),
+    "no single number": student_loss(every_t, normal, score=lambda out, eps: F.mse_loss(out, eps).reshape(1)),
+    "value off": student_loss(every_t, normal, score=F.smooth_l1_loss),
     "t uneven": student_loss(
         lambda x0, schedule, g: (torch.rand(len(x0), generator=g) ** 2 * schedule.T).long() + 1, normal
     ),
@@ -339,7 +474,7 @@ OTHERS = {
     "shape of x_t": student_loss(
         every_t, normal, mix=lambda a, s, x0, eps: (a * x0 + s * eps)[:, :1], score=lambda out, eps: out.square().mean()
     ),
-    "x_t off": student_loss(every_t, one_noise_a_point),
+    "x_t off": student_loss(every_t, loud_for_large_x0),
 }
 
 
@@ -381,7 +516,37 @@ def undivided_mean(guess, x_t, beta, now, then):
     return math.sqrt(then) * beta * guess.x0 + math.sqrt(1 - beta) * (1 - then) * x_t
 
 
+def rows(asked=lambda t: t, row=lambda t: t, swap=False, own=lambda noise, eps: noise, roots=(0.5, 0.5)):
+    """Put a step together from the paper's two weights, with one slip."""
+
+    def reverse_step(predictor, schedule, x_t, t, noise):
+        x0, eps = predictor(x_t, torch.tensor([asked(t)] * len(x_t)))
+        x0, eps = (eps, x0) if swap else (x0, eps)
+        beta, now, then = schedule.beta[row(t)], schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+        of_x0, of_x_t = then ** roots[0] * beta / (1 - now), (1 - beta) ** roots[1] * (1 - then) / (1 - now)
+        return of_x0 * x0 + of_x_t * x_t + torch.sqrt(beta * (1 - then) / (1 - now)) * own(noise, eps)
+
+    return reverse_step
+
+
+def by_precision(predictor, schedule, x_t, t, noise):
+    guess = predictor(x_t, torch.full((len(x_t),), t)).x0
+    alpha, then = 1 - schedule.beta[t], schedule.alpha_bar[t - 1]
+    sharp = alpha / schedule.beta[t] + 1 / (1 - then)
+    centre = (alpha.sqrt() / schedule.beta[t] * x_t + then.sqrt() / (1 - then) * guess) / sharp
+    return centre + noise / sharp.sqrt()
+
+
 STEPS = {
+    "pair turned": rows(swap=True),
+    "own noise": rows(own=lambda noise, eps: torch.randn(noise.shape)),
+    "noise subtracted": rows(own=lambda noise, eps: -noise),
+    "predicted noise added": rows(own=lambda noise, eps: eps),
+    "root of alpha_bar missing": rows(roots=(1, 0.5)),
+    "root of 1 - beta missing": rows(roots=(0.5, 1)),
+    "beta of the row before": rows(row=lambda t: t - 1),
+    "predictor asked about t - 1": rows(asked=lambda t: t - 1),
+    "precisions": by_precision,
     "variance for deviation": step(std=lambda beta, now, then: beta * (1 - then) / (1 - now)),
     "noise at the last step": step(std=lambda beta, now, then: math.sqrt(beta)),
     "beta as the variance": step(std=lambda beta, now, then: math.sqrt(beta) if then < 1 else 0.0),
@@ -414,6 +579,13 @@ def test_a_bare_t_is_refused_as_a_network_would():
 
     found = verdict("2.4", with_a_bare_t)
     assert "torch.full" in found.says and not found.passed
+
+
+def test_a_fraction_of_T_is_told_what_the_predictor_wants():
+    def with_a_fraction(predictor, schedule, x_t, t, noise):
+        return predictor(x_t, torch.full((len(x_t),), t / schedule.T)).x0
+
+    assert "the step t itself" in verdict("2.4", with_a_fraction).says
 
 
 # ---- 2.5: wrong answers ----
@@ -463,7 +635,34 @@ def reports_another(opt, f, x0, generator):
     return f(x0, generator).item()
 
 
+def no_generator(opt, f, x0, generator):
+    opt.zero_grad()
+    value = f(x0, None)
+    value.backward()
+    opt.step()
+    return value.item()
+
+
+def no_brackets_behind_item(opt, f, x0, generator):
+    opt.zero_grad()
+    value = f(x0, generator)
+    value.backward()
+    opt.step()
+    return value.item
+
+
+def as_a_tensor(opt, f, x0, generator):
+    opt.zero_grad()
+    value = f(x0, generator)
+    value.backward()
+    opt.step()
+    return value.detach()
+
+
 TRAININGS = {
+    "generator left out": no_generator,
+    "item not called": no_brackets_behind_item,
+    "no plain number": as_a_tensor,
     "gradients pile up": sums_up,
     "gradients wiped": forgets,
     "never stepped": idle,
@@ -477,3 +676,57 @@ TRAININGS = {
 def test_wrong_trainings_are_known(name):
     found = verdict("2.5", TRAININGS[name])
     assert found.name == name, str(found)
+
+
+def test_an_array_is_no_plain_number_either():
+    def in_numpy(opt, f, x0, generator):
+        return as_a_tensor(opt, f, x0, generator).numpy()
+
+    assert verdict("2.5", in_numpy).name == "no plain number"
+
+
+def steps_twice(opt, f, x0, generator):
+    value = learn_zeroing_first(opt, f, x0, generator)
+    opt.step()
+    return value
+
+
+def shrinks(opt, f, x0, generator):
+    value = learn_zeroing_first(opt, f, x0, generator)
+    with torch.no_grad():
+        opt.param_groups[0]["params"][0].mul_(0.9)
+    return value
+
+
+def moves_x0(opt, f, x0, generator):
+    value = learn_zeroing_first(opt, f, x0, generator)
+    x0.add_(1)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "words"),
+    [
+        (steps_twice, "counts", "The optimiser stepped 6 times in 3 calls"),
+        (lambda opt, f, x0, generator: 0.5, "counts", "The loss was asked for 0 times"),
+        (shrinks, "weights", "After three calls the weights are"),
+        (lambda *inputs: -learn_zeroing_first(*inputs), "report off", "You report -"),
+        (lambda *inputs: print(learn_zeroing_first(*inputs)), "nothing returned", "is the `return` missing?"),
+        (moves_x0, "in place", "changed x0 in place"),
+    ],
+)
+def test_other_wrong_trainings_are_told_what_was_counted(function, name, words):
+    found = verdict("2.5", function)
+    assert found.name == name and words in found.says, str(found)
+
+
+def test_a_loss_without_a_path_back_is_advised_about_no_grad():
+    def in_no_grad(opt, f, x0, generator):
+        opt.zero_grad()
+        with torch.no_grad():
+            value = f(x0, generator)
+        value.backward()
+        opt.step()
+        return value.item()
+
+    assert "look for `no_grad`" in verdict("2.5", in_no_grad).says

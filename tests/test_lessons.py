@@ -149,12 +149,10 @@ A_SHARE = {"result cut at -1 and 1": "shares are 0..1", "result without its sign
 RIGHT_ALL_THE_SAME = {  # number: {what is done: why it is no mistake}
     "0.1": {
         "result cut at -1 and 1": "grey is 0..16, so the result lies within",
-        "result in half precision on the way": "half precision holds every multiple of 1/8",
-        "result rounded to 3 digits": "a multiple of 1/8 has no more",
+        "result in half precision on the way": "half precision holds every multiple of 1/32 up to 1",
         "grey cut at 0.00001": "moves black by a millionth",
     },
     "0.2": {
-        "x0 cut at -1 and 1": "data lie in [-1, 1]",
         "x0 and signal_rate swapped": "a product has no order",
         "eps and noise_rate swapped": "a product has no order",
     },

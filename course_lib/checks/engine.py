@@ -403,6 +403,7 @@ MESSAGES = {  # a part of a message: what it means for somebody new to torch; as
     "refer to a single memory location": "`a -= a[-1]` changes `a[-1]` while it is being taken away: write "
     "`a = a - a[-1]`.",
     "Boolean value of Tensor with more": "`if` wants one yes or no, and a tensor holds many: is the `if` needed?",
+    "does not require grad": "No path leads from here back to the weights: look for `no_grad`, `detach` or `item`.",
     "too many indices for tensor": DIMENSIONS,
     "Dimension out of range": DIMENSIONS,
     "values to unpack": DIMENSIONS,

@@ -5,6 +5,8 @@ Shapes: x0, x_t, eps, noise (B, *dims); t (B,) or one number; points (K,); a, s,
 Not here: how a verdict is reached (engine.py).
 """
 
+from typing import NamedTuple
+
 import torch
 
 from course_lib import data
@@ -49,6 +51,7 @@ GUESS_CASES = [
     Case("hardly any noise", torch.tensor([0.3, -0.9]), PAIR, 0.9998, 0.02),
     Case("points beyond 1", torch.tensor([-1.9, 0.4, 1.6]), torch.tensor([-3.0, 0.5, 2.0]), 0.7, 0.3),
     Case("both rates tiny", torch.tensor([3e-7, -8e-7]), PAIR, 1e-6, 1e-6),
+    Case("nothing left of x0, a = 0", torch.tensor([0.3, -1.2]), torch.tensor([-1.0, 0.2, 0.9]), 0.0, 1.0),
 ]
 SHARE_HINTS = (
     "Write the two shares for x_t = 0.3 on paper first: exp(-(0.3 - 0.6)**2 / 1.28) and exp(-(0.3 + 0.6)**2 / 1.28).",
@@ -94,6 +97,64 @@ GUESS_MISTAKES = [
             "Where does x_t lie, on average, if x0 was 1?",
             "The distance to measure is x_t - a * points.",
         ),
+    ),
+    Mistake(
+        "rescaled",
+        lambda x_t, points, a, s: x_t / a,
+        lambda r: (
+            f"x_t / a undoes the shrinking and forgets the noise: at x_t = 0.3 it answers {r.got[0]:.2f}, where the "
+            f"two shares say {r.expected[0]:.2f}, and at x_t = 1.4 it answers {r.got[3]:.2f}, beyond all the data."
+        ),
+        (
+            "Does your answer know which points there are?",
+            "Weigh the points themselves: their average can never lie outside of them.",
+        ),
+    ),
+    Mistake(
+        "divided by a",
+        lambda x_t, points, a, s: _weighed(-((x_t[:, None] / a - points) ** 2) * a**2 / (2 * s**2), points),
+        "Right wherever a is above 0. At a = 0, where nothing is left of x0, you divide by 0; the best guess there is "
+        "the mean of all points.",
+        (
+            "Which distance can be written without dividing?",
+            "The distance to measure is x_t - a * points.",
+        ),
+    ),
+    Mistake(
+        "rates exchanged",
+        lambda x_t, points, a, s: _weighed(-((x_t[:, None] - s * points) ** 2) / (2 * a**2), points),
+        lambda r: (
+            f"a and s have changed places: at x_t = 0.3 this gives {r.got[0]:.2f} instead of {r.expected[0]:.2f}. `a` "
+            "is what is left of a point, `s` the deviation of the noise around it."
+        ),
+        SHARE_HINTS,
+    ),
+    Mistake(
+        "divided and multiplied",
+        lambda x_t, points, a, s: _weighed(-_gap(x_t, points, a) / 2 * s**2, points),
+        lambda r: (
+            "Python works from left to right: `/ 2 * s**2` divides by 2 and then *multiplies* by s**2. At x_t = 0.3 "
+            f"that gives {r.got[0]:.2f} instead of {r.expected[0]:.2f}; with little noise, all points count alike."
+        ),
+        ("What is 8 / 2 * 4 in Python?", "Put the divisor in brackets: / (2 * s**2)."),
+    ),
+    Mistake(
+        "mean for sum",
+        lambda x_t, points, a, s: _weighed(-_gap(x_t, points, a) / (2 * s**2), points) / len(points),
+        lambda r: (
+            f"You take the mean of share * point, which divides by the number of points once more: {r.got[0]:.2f} at "
+            f"x_t = 0.3, where {r.expected[0]:.2f} is right. The shares add up to 1 already."
+        ),
+        ("Which calls of yours divide by something?", "Add up: .sum(dim=1) in place of .mean(dim=1)."),
+    ),
+    Mistake(
+        "softmax of exp",
+        lambda x_t, points, a, s: _weighed(torch.exp(-_gap(x_t, points, a) / (2 * s**2)), points),
+        lambda r: (
+            "The exponential is taken twice: softmax takes it of what it gets. So the shares are nearly equal, and at "
+            f"x_t = 0.3 you answer {r.got[0]:.2f} instead of {r.expected[0]:.2f}."
+        ),
+        ("What does torch.softmax do with its scores first?", "Hand the exponent to softmax, without torch.exp."),
     ),
     Mistake(
         "s not squared",
@@ -205,6 +266,50 @@ def _unscaled(output, x_t, a, s, c, d):
     return x_t - s * eps, eps
 
 
+def _plus_in_x0(output, x_t, a, s, c, d):
+    determinant = a * d - s * c
+    return (d * x_t + s * output) / determinant, (a * output - c * x_t) / determinant
+
+
+def _plus_in_eps(output, x_t, a, s, c, d):
+    determinant = a * d - s * c
+    return (d * x_t - s * output) / determinant, (a * output + c * x_t) / determinant
+
+
+def _inputs_exchanged(output, x_t, a, s, c, d):
+    return solve_output(x_t, output, a, s, c, d)
+
+
+def _without_brackets(output, x_t, a, s, c, d):
+    determinant = a * d - s * c
+    return d * x_t - s * output / determinant, a * output - c * x_t / determinant
+
+
+def _without_rates(output, x_t, a, s, c, d):
+    _, eps = solve_output(output, x_t, a, s, c, d)
+    return x_t - eps, eps
+
+
+def _stacked(output, x_t, a, s, c, d):
+    return torch.stack(solve_output(output, x_t, a, s, c, d))
+
+
+def _put_back(which):
+    """Say how far a student's pair misses one of the two equations, in the first case that differs."""
+
+    def says(report):
+        output, x_t, a, s, c, d = report.case.args
+        x0, eps = report.got
+        misses = (a * x0 + s * eps - x_t, c * x0 + d * eps - output)
+        x_t_off, output_off = (float(miss.abs().max()) for miss in misses)
+        return (
+            f"{which} Put back into the two equations, your pair misses x_t by up to {x_t_off:.2g} and output by up to "
+            f"{output_off:.2g}."
+        )
+
+    return says
+
+
 def _rows():
     """Make a case for each objective, with rates that differ within the batch."""
     schedule, cases = linear_beta(1000), []
@@ -289,6 +394,43 @@ SOLVE_MISTAKES = [
         ),
     ),
     Mistake(
+        "no rates",
+        _without_rates,
+        "eps is right, but x0 is not x_t - eps: in x_t the noise stands multiplied by s, and x0 multiplied by a. At T, "
+        "where a is near 0, that would leave nearly no picture in your answer.",
+        ("Solve a * x0 + s * eps = x_t for x0.", "x0 = (x_t - s * eps) / a, or the form that never divides by a."),
+    ),
+    Mistake(
+        "plus in x0",
+        _plus_in_x0,
+        _put_back("In x0 there is a plus where a minus belongs: eps has to cancel when you subtract the equations."),
+        SOLVE_HINTS,
+    ),
+    Mistake(
+        "plus in eps",
+        _plus_in_eps,
+        _put_back("In eps there is a plus where a minus belongs: x0 has to cancel when you subtract the equations."),
+        SOLVE_HINTS,
+    ),
+    Mistake(
+        "inputs exchanged",
+        _inputs_exchanged,
+        _put_back("x_t and output have changed places: x_t belongs to the equation with a and s, output to c and d."),
+        SOLVE_HINTS,
+    ),
+    Mistake(
+        "brackets missing",
+        _without_brackets,
+        _put_back("Only the second product is divided by the determinant, as there are no brackets around the sum."),
+        ("Which part of your line does Python divide?", "Put the whole difference in brackets before you divide."),
+    ),
+    Mistake(
+        "stacked",
+        _stacked,
+        "The numbers are right, stacked into one tensor. Asked for is a pair: end with `return x0, eps`.",
+        ("How does Python return two things?", "With a comma: return x0, eps."),
+    ),
+    Mistake(
         "signal rate missing",
         _unscaled,
         "eps is right; x0 still lies a times too close to zero, because x_t holds a * x0. At t = 900 of the linear "
@@ -350,6 +492,36 @@ def _variant(
 
 def _unlearnable(output, x0, eps):
     return ((output.detach() - eps) ** 2).mean()
+
+
+def _even(*shape, generator):
+    """Noise of mean 0 and variance 1 that is not a bell: even between the roots of -3 and 3."""
+    return (torch.rand(shape, generator=generator) - 0.5) * 12**0.5
+
+
+def _with_parts(draw_eps=None, target=None, seed=None, backward=False, T=None):
+    """Write algorithm 1 with other noise, target, generator or T, or with the backward pass inside."""
+
+    def denoising_loss(net, x0, schedule, generator):
+        generator = generator if seed is None else torch.Generator().manual_seed(seed)
+        steps = schedule.T if T is None else T
+        t = torch.randint(1, steps + 1, (len(x0),), generator=generator)
+        eps = draw_eps(x0, generator) if draw_eps else torch.randn(x0.shape, generator=generator)
+        a, s = schedule.rates(t, x0)
+        output = net(a * x0 + s * eps, t / steps)
+        loss = ((output - (target(a, s, x0, eps) if target else eps)) ** 2).mean()
+        if backward:
+            loss.backward()
+        return loss
+
+    return denoising_loss
+
+
+def _in_turn(net, x0, schedule, generator):
+    t = torch.arange(len(x0)) % schedule.T + 1
+    eps = torch.randn(x0.shape, generator=generator)
+    a, s = schedule.rates(t, x0)
+    return ((net(a * x0 + s * eps, t / schedule.T) - eps) ** 2).mean()
 
 
 LOSS_MISTAKES = [
@@ -479,6 +651,96 @@ LOSS_MISTAKES = [
         "pixels, and a learning rate that works for points would be far too large for pictures.",
         ("What would be a fair score for a network that always answers 0?", "Take the mean over everything: .mean()."),
     ),
+    Mistake(
+        "own T",
+        _with_parts(T=1000),
+        "Your loss works with a schedule of 1000 steps and stops with one of {T}, which came in here: somewhere "
+        "it counts the steps by itself, or uses a schedule from outside.",
+        ("Which name in your function does not come in as an argument?", "Use schedule.T and schedule.rates."),
+    ),
+    Mistake(
+        "whole division",
+        _variant(clock=lambda t, schedule: (t // schedule.T).float()),
+        "The network was told a time of 0 or 1 and nothing between: // cuts the fraction off, so of t / T only T / T "
+        "is left.",
+        ("What is 7 // 10 in Python, and what is 7 / 10?", "One slash: t / schedule.T."),
+    ),
+    Mistake(
+        "even noise",
+        _with_parts(draw_eps=lambda x0, generator: _even(*x0.shape, generator=generator)),
+        "Your noise has mean {mean:.2f} and variance {variance:.2f}, as it should, and another shape: of {count} "
+        "numbers the largest is {largest:.2f}, where the bell curve goes beyond 3.",
+        ("torch.rand draws evenly, torch.randn from the bell curve.", "torch.randn, with an n, and nothing around it."),
+    ),
+    Mistake(
+        "one noise a point",
+        _with_parts(
+            draw_eps=lambda x0, generator: torch.randn((len(x0), *[1] * (x0.ndim - 1)), generator=generator).expand_as(
+                x0
+            )
+        ),
+        "The numbers of one example all got the same noise: each point moves along the diagonal only, and of a picture "
+        "only the brightness would change.",
+        ("Print the shape of your noise.", "It should have the shape of x0: torch.randn(x0.shape, ...)."),
+    ),
+    Mistake(
+        "noise in 64 bits",
+        _with_parts(draw_eps=lambda x0, generator: torch.randn(x0.shape, generator=generator, dtype=torch.float64)),
+        "The network got an x_t of {dtype}, where x0 has {right}: a real network has float32 weights and would stop.",
+        ("Which of your draws or tables has 64 bits?", "torch.randn(x0.shape, generator=generator) draws float32."),
+    ),
+    Mistake(
+        "scaled target",
+        _with_parts(target=lambda a, s, x0, eps: s * eps),
+        "You compare with s * eps, the noise as it lies in x_t. The network is asked for eps itself, of variance 1 at "
+        "every t; whoever reads your output as eps would find too little of it where s is small.",
+        ("What is drawn with variance 1?", "The error is output - eps, without a rate."),
+    ),
+    Mistake(
+        "half",
+        _variant(answer=lambda output, x0, eps: ((output - eps) ** 2).mean() / 2),
+        "Your loss is half of what is asked for: eq. 14 has no 1/2. Training would not mind, but the floor and the "
+        "other numbers of this lesson are those of the whole.",
+        ("What is your result divided by?", "((output - eps) ** 2).mean(), and nothing else."),
+    ),
+    Mistake(
+        "root",
+        _variant(answer=lambda output, x0, eps: ((output - eps) ** 2).mean().sqrt()),
+        "You return the root of the mean square, {value:.3f} in place of {right:.3f}. Eq. 14 has no root, and the "
+        "floors of section 4 are mean squares.",
+        ("Is there a root in eq. 14?", "((output - eps) ** 2).mean(), and nothing else."),
+    ),
+    Mistake(
+        "absolute",
+        _variant(answer=lambda output, x0, eps: (output - eps).abs().mean()),
+        "You take absolute values, {value:.3f} in place of {right:.3f}. Under those the best answer is the middle one "
+        "of all pasts (the median), not their average, and Tweedie's formula no longer fits.",
+        ("Squares, not absolute values.", "((output - eps) ** 2).mean()"),
+    ),
+    Mistake(
+        "in turn",
+        _in_turn,
+        "Two generators with different seeds gave the same t: your steps come in turn and are not drawn. In a small "
+        "batch the large t would never come.",
+        ("Does your t come from the generator?", "torch.randint(1, schedule.T + 1, (len(x0),), generator=generator)"),
+    ),
+    Mistake(
+        "own generator",
+        _with_parts(seed=0),
+        "Two generators with different seeds gave the same noise: you make one of your own, and seed it, inside the "
+        "function. Every batch of a training would get the very same noise.",
+        (
+            "What happens at the second call of your function?",
+            "Leave manual_seed out, and hand the argument on: generator=generator.",
+        ),
+    ),
+    Mistake(
+        "backward inside",
+        _with_parts(backward=True),
+        "The loss is right, but you call backward() inside. Whoever trains with it (exercise 2.5) calls it once more, "
+        "and torch stops there: the path back is used up after one pass.",
+        ("Whose task are the gradients?", "Return the loss as it is, and leave backward() to train_step."),
+    ),
 ]
 LOSS_BY_NAME = {mistake.name: mistake for mistake in LOSS_MISTAKES}
 
@@ -492,7 +754,12 @@ def judge_loss(function):
     """Ask the student's loss about a network that writes down what it was asked (algorithm 1 draws at random)."""
     schedule, x0 = linear_beta(10, 0.05, 0.5), 0.7 * _draw(6000, 2, seed=5) + torch.tensor([0.5, -0.2])
     net = Probe()
-    loss = function(net, x0.clone(), schedule, torch.Generator().manual_seed(1))
+    try:
+        loss = function(net, x0.clone(), schedule, torch.Generator().manual_seed(1))
+    except (IndexError, ValueError):
+        long = linear_beta(1000)
+        function(Probe(), x0.clone(), long, torch.Generator().manual_seed(1))  # another slip stops here as well
+        return _loss_finding("own T", T=schedule.T)
     found = _loss_plain(loss, net, x0)
     if found:
         return found
@@ -501,8 +768,7 @@ def judge_loss(function):
     if found:
         return found
     a, s = schedule.rates(t.round().long(), x0)
-    eps = (net.x_t - a * x0) / s
-    return _loss_value(loss, net, x0, eps) or _loss_again(function, net, x0, schedule)
+    return _loss_value(loss, net, x0, a, s) or _loss_again(function, net, x0, schedule)
 
 
 def _loss_plain(loss, net, x0):
@@ -514,6 +780,8 @@ def _loss_plain(loss, net, x0):
     if net.x_t.shape != x0.shape:
         says = f"The network got an x_t of shape {tuple(net.x_t.shape)}, where x0 has {tuple(x0.shape)}."
         return Finding("shape of x_t", says, ("a, s and eps must line up with x0.", "Use schedule.rates(t, x0)."))
+    if net.x_t.dtype != x0.dtype:
+        return _loss_finding("noise in 64 bits", dtype=net.x_t.dtype, right=x0.dtype)
     time = net.time
     if time.ndim == 0 or len(time) == 1 or (time.shape == (len(x0),) and bool((time == time[0]).all())):
         return _loss_finding("one t for the whole batch", B=len(x0))
@@ -530,7 +798,11 @@ def _loss_times(t, T, B):
     low, high = float(t.min()), float(t.max())
     if float((t - t.round()).abs().max()) > 1e-3:
         says = f"The network was told times that are no whole t divided by T = {T}, such as {float(t[0]) / T:.3f}."
-        return Finding("time off", says, ("Time is t / schedule.T.", "Draw whole numbers t first."))
+        return Finding(
+            "time off", says, ("Time is t / schedule.T, of the schedule that comes in.", "Draw whole t first.")
+        )
+    if set(t.unique().tolist()) == {0, T}:
+        return _loss_finding("whole division")
     low, high = round(low), round(high)
     if low < 1:
         return _loss_finding("row 0 drawn too" if high == T else "t from 0 to T-1", low=low, high=high)
@@ -560,10 +832,16 @@ def _loss_noise(net, t, x0, schedule):
         return _loss_finding("one noise for the batch", B=len(x0))
     if abs(float(eps.mean()) - 0.5) < 0.02 and abs(float(eps.var()) - 1 / 12) < 0.02:
         return _loss_finding("noise from rand", mean=float(eps.mean()), variance=float(eps.var()))
+    mean, variance = float(eps.mean()), float(eps.var())
+    if abs(mean) < 0.07 and abs(variance - 1) < 0.1:
+        if float((eps[:, 0] - eps[:, 1]).abs().max()) < 0.01:
+            return _loss_finding("one noise a point")
+        if float(eps.abs().max()) < 2:
+            count, largest = eps.numel(), float(eps.abs().max())
+            return _loss_finding("even noise", mean=mean, variance=variance, count=count, largest=largest)
     says = (
-        f"Worked back from your x_t, the noise has mean {float(eps.mean()):.2f} and variance "
-        f"{float(eps.var()):.2f} instead "
-        "of 0 and 1: x_t = a * x0 + s * eps does not hold for the t that the network was told."
+        f"Worked back from your x_t, the noise has mean {mean:.2f} and variance {variance:.2f} and should have 0 and "
+        "1, with nothing of x0 in it: x_t = a * x0 + s * eps does not hold for the t that the network was told."
     )
     hints = (
         "Use the same t for the rates and for the network.",
@@ -582,32 +860,54 @@ def _normal(eps, x0):
     return bool(spread) and abs(across) < 0.07 and float(tied) < 0.07 and abs(float((eps**4).mean()) - 3) < 0.6
 
 
-def _loss_value(loss, net, x0, eps):
-    value = torch.as_tensor(loss).detach()
-    if value.numel() != 1:
+def _loss_value(loss, net, x0, a, s):
+    value, eps = torch.as_tensor(loss).detach(), (net.x_t - a * x0) / s
+    if value.numel() != 1 or value.ndim:
         says = f"Your loss has the shape {tuple(value.shape)}; it should be one number for the whole batch."
         return Finding(
             "no single number", says, ("Which step makes one number of many?", "Take .mean() over everything.")
         )
     value, right = float(value), float(((net.output - eps) ** 2).mean())
     if abs(value - right) > 1e-3 * right:
-        if abs(value - float(((net.output - x0) ** 2).mean())) < 1e-3 * right:
-            return _loss_finding("compared with x0")
+        errors = {
+            "compared with x0": (net.output - x0).square().mean(),
+            "scaled target": (net.output - s * eps).square().mean(),
+            "absolute": (net.output - eps).abs().mean(),
+            "root": right**0.5,
+            "half": right / 2,
+        }
+        for name, error in errors.items():
+            if abs(value - float(error)) < 1e-3 * right:
+                return _loss_finding(name, value=value, right=right)
         if abs(value - float((net.output**2).mean()) - 1) < 0.05:
             return _loss_finding("other noise asked for")
         if any(abs(value / right - times) < 1e-2 * times for times in (x0[0].numel(), len(x0), x0.numel())):
             return _loss_finding("summed", ratio=value / right)
         says = f"Your loss is {value:.4g}, and the mean of (output - eps)**2 for the same draws is {right:.4g}."
-        return Finding("value off", says, ("Squares, not absolute values or roots.", "((output - eps) ** 2).mean()"))
+        hints = ("Is there a weight, a root or a factor that eq. 14 has not?", "((output - eps) ** 2).mean()")
+        return Finding("value off", says, hints)
     return None if isinstance(loss, torch.Tensor) and loss.requires_grad else _loss_finding("gradient cut")
 
 
+def _noise_in(net, x0, schedule):
+    """Work the noise out of what the network was asked."""
+    a, s = schedule.rates((net.time * schedule.T).round().long(), x0)
+    return (net.x_t - a * x0) / s
+
+
 def _loss_again(function, net, x0, schedule):
-    """The same seed must give the same x_t; x0 must stay as it was; pictures must pass as points do."""
-    again, kept = Probe(), x0.clone()
+    """The same seed must give the same x_t, another one another; x0 must stay; pictures must pass as points do."""
+    if net.weight.grad is not None:
+        return _loss_finding("backward inside")
+    again, other, kept = Probe(), Probe(), x0.clone()
     function(again, kept, schedule, torch.Generator().manual_seed(1))
     if not torch.equal(again.x_t, net.x_t):
         return _loss_finding("generator not used")
+    function(other, x0.clone(), schedule, torch.Generator().manual_seed(2))
+    if float((_noise_in(other, x0, schedule) - _noise_in(net, x0, schedule)).abs().max()) < 1e-3:
+        return _loss_finding("own generator")
+    if torch.equal(other.time, net.time):
+        return _loss_finding("in turn")
     if not torch.equal(kept, x0):
         return Finding(
             "in place", "The loss is right, but you changed x0 in place: the next batch would start from noise."
@@ -647,6 +947,42 @@ def _around(spread=None, centre=None):
     return reverse_step
 
 
+def _with_noise(chosen):
+    """Write the step with other noise than what comes in."""
+
+    def step(predictor, schedule, x_t, t, noise):
+        eps = predictor(x_t, torch.full((len(x_t),), t)).eps
+        return reverse_step(predictor, schedule, x_t, t, chosen(x_t, noise, eps))
+
+    return step
+
+
+def _at_rows(rows):
+    """Write the step with other rows: `rows(t)` gives the one that the predictor is asked about, and that of beta."""
+
+    def step(predictor, schedule, x_t, t, noise):
+        asked, row = rows(t)
+        x0, _ = predictor(x_t, torch.full((len(x_t),), asked))
+        beta, ab, ab_next = schedule.beta[row], schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+        mean = ab_next.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - ab_next) * x_t
+        return mean / (1 - ab) + ((1 - ab_next) / (1 - ab) * beta).sqrt() * noise
+
+    return step
+
+
+def _by_precisions(predictor, schedule, x_t, t, noise):
+    x0, _ = predictor(x_t, torch.full((len(x_t),), t))
+    a, s, beta = schedule.signal_rate[t - 1], schedule.noise_rate[t - 1], schedule.beta[t]
+    from_x0, from_x_t = 1 / s**2, (1 - beta) / beta
+    mean = (from_x0 * a * x0 + from_x_t * x_t / (1 - beta).sqrt()) / (from_x0 + from_x_t)
+    return (mean + (from_x0 + from_x_t) ** -0.5 * noise).to(x_t.dtype)
+
+
+def _off(report):
+    """How far a student's step is off, as a root mean square, and where."""
+    return f"{float((report.got - report.expected).square().mean().sqrt()):.2g} ({report.case.label})"
+
+
 def _strict(mixture, schedule):
     """An exact predictor that asks for t as a network does: one for each example."""
     exact = ExactPredictor(mixture, schedule)
@@ -654,6 +990,8 @@ def _strict(mixture, schedule):
     def predictor(x_t, t, cond=None):
         if not isinstance(t, torch.Tensor) or t.shape != (len(x_t),):
             raise ValueError("a predictor wants one t for each example: torch.full((len(x_t),), t)")
+        if t.is_floating_point():
+            raise ValueError("a predictor wants the step t itself, a whole number, and not t / T")
         return exact(x_t, t)
 
     return predictor
@@ -785,6 +1123,17 @@ STEP_MISTAKES = [
         MEAN_HINTS,
     ),
     Mistake(
+        "pair turned",
+        _around(
+            centre=lambda x0, eps, x_t, beta, ab, ab_next: (
+                (ab_next.sqrt() * beta * eps + (1 - beta).sqrt() * (1 - ab_next) * x_t) / (1 - ab)
+            )
+        ),
+        "You use the predicted noise where the predicted x0 belongs: the predictor returns x0 first, then eps. At t = "
+        "1, where only that guess counts, your finished samples would be noise.",
+        ("In which order does the predictor return its two answers?", "x0, eps = predictor(x_t, steps)"),
+    ),
+    Mistake(
         "alpha for alpha_bar",
         _around(
             spread=lambda variance, beta, t, ab_next: beta.sqrt() if t > 1 else 0 * beta,
@@ -794,6 +1143,83 @@ STEP_MISTAKES = [
         "the share "
         "of it that leaves now is beta / sqrt(1 - alpha_bar): at t = 500 you take away ten times too much.",
         MEAN_HINTS,
+    ),
+    Mistake(
+        "own noise",
+        _with_noise(lambda x_t, noise, eps: torch.randn_like(x_t)),
+        lambda r: (
+            "You draw noise of your own and leave the argument `noise` aside: your x_(t-1) is off by "
+            f"{_off(r)}. It looks the same, and nobody could draw the same sample twice, or try a quieter noise."
+        ),
+        ("Which of the arguments does your function not use?", "Multiply the deviation by `noise`."),
+    ),
+    Mistake(
+        "noise subtracted",
+        _with_noise(lambda x_t, noise, eps: -noise),
+        lambda r: (
+            f"The noise is subtracted: your x_(t-1) is off by {_off(r)}. A normal distribution does not mind, but "
+            "mean + deviation * noise is asked for, so that everybody's step gives the same numbers."
+        ),
+        ("Look at the sign in front of the noise.", "Return mean + variance.sqrt() * noise."),
+    ),
+    Mistake(
+        "predicted noise added",
+        _with_noise(lambda x_t, noise, eps: eps),
+        lambda r: (
+            f"You add the predicted noise again: your x_(t-1) is off by {_off(r)}. The noise of a reverse step is "
+            "fresh; it comes in as the argument `noise`."
+        ),
+        ("Which of the arguments does your function not use?", "Return mean + variance.sqrt() * noise."),
+    ),
+    Mistake(
+        "root of alpha_bar missing",
+        _around(
+            centre=lambda x0, eps, x_t, beta, ab, ab_next: (
+                (ab_next * beta * x0 + (1 - beta).sqrt() * (1 - ab_next) * x_t) / (1 - ab)
+            )
+        ),
+        lambda r: (
+            f"A root is missing: x0 is multiplied by alpha_bar[t - 1] without it, and your x_(t-1) is off by "
+            f"{_off(r)}. It seems little in one step; over a thousand steps it adds up."
+        ),
+        MEAN_HINTS,
+    ),
+    Mistake(
+        "root of 1 - beta missing",
+        _around(
+            centre=lambda x0, eps, x_t, beta, ab, ab_next: (
+                (ab_next.sqrt() * beta * x0 + (1 - beta) * (1 - ab_next) * x_t) / (1 - ab)
+            )
+        ),
+        lambda r: (
+            f"A root is missing: x_t is multiplied by 1 - beta[t] without it, and your x_(t-1) is off by {_off(r)}. "
+            "It seems little in one step; over a thousand steps it adds up."
+        ),
+        MEAN_HINTS,
+    ),
+    Mistake(
+        "beta of the row before",
+        _at_rows(lambda t: (t, t - 1)),
+        lambda r: (
+            f"You take beta[t - 1]: your x_(t-1) is off by {_off(r)}, and at t = 1 you would use beta of row 0, which "
+            "is 0. The step from t to t - 1 undoes the noise of row t."
+        ),
+        ("Which row of beta belongs to the step between t - 1 and t?", "beta[t]; only alpha_bar comes in two rows."),
+    ),
+    Mistake(
+        "predictor asked about t - 1",
+        _at_rows(lambda t: (t - 1, t)),
+        lambda r: (
+            f"You ask the predictor about step t - 1, but x_t is as noisy as step t: your x_(t-1) is off by {_off(r)}."
+        ),
+        ("How much noise is in x_t?", "predictor(x_t, torch.full((len(x_t),), t))"),
+    ),
+    Mistake(
+        "precisions",
+        _by_precisions,
+        "Right at every t but one: at t = 1 the precision of row 0 is 1 / 0, and your result is not a number. The "
+        "formula of section 5 multiplies where yours divides, and needs no `if`.",
+        LAST_HINTS,
     ),
 ]
 
@@ -808,26 +1234,96 @@ def train_step(optimizer, loss_fn, x0, generator):
     return loss.item()
 
 
+class Lesson(NamedTuple):
+    """What can be seen from outside of three calls: counts, the weight before and after, what was reported."""
+
+    asked: int
+    passes: int
+    steps: int
+    same_generator: bool
+    same_x0: bool
+    start: torch.Tensor
+    weight: torch.Tensor
+    reported: list
+
+
 def learn(train_step, start, lr):
-    """Let the function take three steps on a weight of two numbers, and say all that can be seen from outside."""
-    weight = torch.nn.Parameter(start)
-    seen = {"backward passes": 0, "optimiser steps": 0, "losses asked for": 0}
-
-    def count(key, value=None):
-        seen[key] += 1
-        return value
-
-    weight.register_hook(lambda gradient: count("backward passes"))
-
-    def loss_fn(x0, generator):
-        count("losses asked for")
-        return ((weight - x0 - torch.randn(x0.shape, generator=generator)) ** 2).mean()
-
+    """Let the function take three steps on a weight of two numbers."""
+    weight = torch.nn.Parameter(start.clone())
     optimizer, generator = torch.optim.SGD([weight], lr), torch.Generator().manual_seed(0)
-    optimizer.register_step_post_hook(lambda *_: count("optimiser steps"))
-    losses = [train_step(optimizer, loss_fn, _draw(50, 2, seed=k), generator) for k in range(3)]
-    graph = any(getattr(loss, "requires_grad", False) for loss in losses)
-    return {"weight": weight.detach().clone(), "losses": losses, "a graph is kept": graph, **seen}
+    asked, passes, steps = [], [], []
+    weight.register_hook(lambda gradient: passes.append(1))
+    optimizer.register_step_post_hook(lambda *_: steps.append(1))
+
+    def loss_fn(x0, given):
+        asked.append(given is generator)
+        given = given if isinstance(given, torch.Generator) else generator
+        return ((weight - x0 - torch.randn(x0.shape, generator=given)) ** 2).mean()
+
+    batches = [_draw(50, 2, seed=k) for k in range(3)]
+    reported = [train_step(optimizer, loss_fn, x0, generator) for x0 in batches]
+    same_x0 = all(torch.equal(x0, _draw(50, 2, seed=k)) for k, x0 in enumerate(batches))
+    return Lesson(len(asked), len(passes), len(steps), all(asked), same_x0, start, weight.detach().clone(), reported)
+
+
+def judge_training(function):
+    """Compare three calls of the student's function with three of the course's own, seen from outside."""
+    for start, lr in ((torch.tensor([1.0, -2.0]), 0.1), (torch.tensor([4.0, 0.5]), 0.4)):
+        seen = learn(function, start, lr)
+        found = _training_counts(seen) or _training_weight(seen, lr) or _training_report(seen, start, lr)
+        if found:
+            return found
+    return None
+
+
+def _training_counts(seen):
+    if seen.asked == 6 and seen.passes == seen.steps == 3:
+        return "asked twice"
+    if seen.steps == 0 and seen.passes == 3:
+        return "never stepped"
+    if seen.passes == 0 and seen.steps == 3:
+        return "no gradients"
+    counted = {
+        "The loss was asked for": (seen.asked, "Call loss_fn(x0, generator) once."),
+        "Gradients were computed": (seen.passes, "Call loss.backward() once."),
+        "The optimiser stepped": (seen.steps, "Call optimizer.step() once."),
+    }
+    for what, (times, hint) in counted.items():
+        if times != 3:
+            return Finding("counts", f"{what} {times} times in 3 calls of your function.", ("Once a call.", hint))
+    if not seen.same_x0:
+        return Finding("in place", "You changed x0 in place: the next epoch would learn from other data.")
+    return None if seen.same_generator else "generator left out"
+
+
+def _training_weight(seen, lr):
+    right = learn(train_step, seen.start, lr).weight
+    if torch.allclose(seen.weight, right, atol=1e-5):
+        return None
+    if torch.equal(seen.weight, seen.start):
+        return "gradients wiped"
+    if torch.allclose(seen.weight, learn(_piled, seen.start, lr).weight, atol=1e-5):
+        return "gradients pile up"
+    after, wanted = ([round(x, 3) for x in weight.tolist()] for weight in (seen.weight, right))
+    says = f"After three calls the weights are {after}, and they should be {wanted}."
+    return Finding("weights", says, ("Does anything but optimizer.step() change them?", "zero_grad, backward, step."))
+
+
+def _training_report(seen, start, lr):
+    last = seen.reported[-1]
+    if last is None:
+        return Finding("nothing returned", "Your function returned None: is the `return` missing?")
+    if callable(last):
+        return "item not called"
+    if isinstance(last, torch.Tensor) and last.requires_grad:
+        return "graph kept"
+    if not isinstance(last, float):
+        return "no plain number"
+    right = learn(train_step, start, lr).reported
+    if not all(abs(one - other) < 1e-5 for one, other in zip(seen.reported, right, strict=True)):
+        says = f"You report {last:.4g} at the third call, where the loss was {right[-1]:.4g}."
+        return Finding("report off", says, ("Which loss did you learn from?", "Return that loss.item()."))
+    return None
 
 
 def _piled(optimizer, loss_fn, x0, generator):
@@ -870,6 +1366,20 @@ def _whole_graph(optimizer, loss_fn, x0, generator):
 def _asked_twice(optimizer, loss_fn, x0, generator):
     train_step(optimizer, loss_fn, x0, generator)
     return loss_fn(x0, generator).item()
+
+
+def _no_generator(optimizer, loss_fn, x0, generator):
+    return train_step(optimizer, loss_fn, x0, None)
+
+
+def _item_uncalled(optimizer, loss_fn, x0, generator):
+    loss = loss_fn(x0, generator)
+    train_step(optimizer, lambda x0, generator: loss, x0, generator)
+    return loss.item
+
+
+def _tensor_returned(optimizer, loss_fn, x0, generator):
+    return torch.tensor(train_step(optimizer, loss_fn, x0, generator))
 
 
 TRAIN_MISTAKES = [
@@ -920,6 +1430,27 @@ TRAIN_MISTAKES = [
         "that you report is not the one that you learned from, and the network works for nothing.",
         ("How often do you call loss_fn?", "Keep the first loss in a variable, and return its .item()."),
     ),
+    Mistake(
+        "generator left out",
+        _no_generator,
+        "The generator that came in did not reach loss_fn. The noise of the loss would come from elsewhere, and nobody "
+        "could repeat your training.",
+        ("Which of the arguments does your function not use?", "Call loss_fn(x0, generator)."),
+    ),
+    Mistake(
+        "item not called",
+        _item_uncalled,
+        "You return the method itself and not what it gives: are the () missing? It keeps the whole computation alive, "
+        "too.",
+        ("What does Python do with a function's bare name?", "Return loss.item(), with brackets."),
+    ),
+    Mistake(
+        "no plain number",
+        _tensor_returned,
+        "The training is right, but what you return is still a tensor or an array. Asked for is a plain Python number, "
+        "which can be put in a list, printed and saved without torch.",
+        ("Which call makes a Python number of a tensor with one number?", "Return loss.item()."),
+    ),
 ]
 
 EXERCISES = catalogue(
@@ -962,13 +1493,8 @@ EXERCISES = catalogue(
         number="2.5",
         name="train_step",
         reference=train_step,
-        cases=[
-            Case("three steps", torch.tensor([1.0, -2.0]), 0.1),
-            Case("three long steps", torch.tensor([4.0, 0.5]), 0.4),
-        ],
         mistakes=TRAIN_MISTAKES,
+        judge=judge_training,
         right="one loss, one backward pass, one step, and a plain number to report.",
-        use=learn,
-        atol=1e-5,
     ),
 )
