@@ -730,3 +730,13 @@ def test_a_loss_without_a_path_back_is_advised_about_no_grad():
         return value.item()
 
     assert "look for `no_grad`" in verdict("2.5", in_no_grad).says
+
+
+@pytest.mark.parametrize("number", ["2.1", "2.2", "2.4"])
+def test_a_slip_without_a_name_gets_the_exercises_hints(number):
+    def nearly(*inputs):
+        result = EXERCISES[number].reference(*inputs)
+        return (result[0] + 0.1, result[1]) if isinstance(result, tuple) else result + 0.1
+
+    found = verdict(number, nearly)
+    assert found.name == "numbers" and len(found.hints) == 2
