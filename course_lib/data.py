@@ -82,14 +82,18 @@ def data_dir() -> Path:
 
 
 def shipped(name: str) -> Path:
-    """Say where weights that ship with the course lie, such as "mnist-ddpm"; checkpoints.load says what if they do not.
+    """Say where weights that ship with the course lie, such as "mnist-ddpm"; any other name is refused with the list.
 
     What you train yourself is kept elsewhere, so these stay what their cards say.
 
     >>> shipped("mnist-ddpm").name
     'mnist-ddpm'
     """
-    return Path(__file__).resolve().parent.parent / "data" / "checkpoints" / name
+    folder = Path(__file__).resolve().parent.parent / "data" / "checkpoints"
+    names = sorted(path.name for path in folder.glob("*/")) if folder.is_dir() else []
+    if name not in names:
+        raise ValueError(f"expected name to be one of {', '.join(names) or '(none ships here)'}, got {described(name)}")
+    return folder / name
 
 
 def ring(modes: int = 8, radius: float = 1.0, std: float = 0.08) -> GaussianMixture:

@@ -294,6 +294,7 @@ DOORS = [
         {"x": BATCH, "size": WHOLE | st.integers(4), "labels": nothing(INTEGERS, tensors([(2,), ()])), "seed": SEEDS},
     ),
     ("Batches.skip_to", lambda n: data.batches(X, 2).skip_to(n) or True, {"n": 3}, {"n": SEEDS}),
+    ("shipped", data.shipped, {"name": "mnist-ddpm"}, {"name": nothing(NONE, INTEGERS, st.text(), st.just(".."))}),
     ("handwritten", lambda train: handwritten_offline(train), {"train": True}, {"train": nothing(NONE, INTEGERS)}),
     # F2: algorithms
     (
