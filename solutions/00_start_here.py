@@ -3,16 +3,17 @@
 #
 # <!-- colab -->
 #
-# **What will I be able to do?** In the next minute, handwritten digits grow out of pure noise in front of
-# you. By the end of this lesson you will have looked behind that, asked for a seven, turned a digit into
-# noise with two functions of your own, and walked it back; and you will know how every other lesson of this
-# course works.
+# **What will I be able to do?** In the next minute, a neural network draws handwritten digits out of pure
+# noise in front of you. By the end of this lesson you will have looked behind that, asked for a seven, turned
+# a digit into noise with two functions of your own, and walked it back; and you will know how every other
+# lesson of this course works.
 #
 # - **Prerequisites:** some Python, the idea of an array, school mathematics. No PyTorch yet, and no graphics
 #   card.
 # - **Time:** 20 minutes of yours, 1 minute of computing on a CPU; 20 minutes and as little computing on a
 #   GPU.
-# - **Download:** nothing. The digits come with a package that is installed already.
+# - **Download:** nothing. The networks come with the course (5 MB each), and the digits with a package that
+#   is installed already.
 #
 # Each framed box of code below is a *cell*. Click into it and press **Shift + Enter**: it runs, and the next
 # one is chosen. Begin with the one right below.
@@ -23,29 +24,76 @@
 # %% [markdown]
 # ## 1. Digits out of noise
 #
-# A diffusion model draws in small steps. It begins at step $t = 1000$ with nothing but noise, and ends at $t
-# = 0$ with a picture. On the way it is asked one question again and again: *what picture do you think is in
-# this noise?*
-#
-# **Before you run anything.** At $t = 1000$ all ten digits are equally likely, and that guess can only be a
-# blur. At which $t$ will the model be 90 % sure which digit it is going to be? Commit to an answer; this
-# course asks often, because a surprise is remembered.
-
-# %% tags=["prediction"]
-from course_lib.page import predict, show
-
-sure = predict("0.a", "the step t at which the model is 90 % sure of the digit", options=[800, 500, 200])
-
-# %% [markdown]
-# The code of sections 1 to 3 need not make sense yet: run it, and look at what comes out. The next cell takes
-# a predictor, gives it 100 pictures of pure noise, and lets it walk from 1000 down to 0 in 50 steps.
+# Run the next two cells. Their code need not make sense yet; it will, line by line, within five lessons.
 
 # %%
 import torch
 
 from course_lib import data, schedules, viz
+from course_lib.page import predict, show
+from course_lib.recipes import draw, load_denoiser
+from course_lib.samplers import ddim_step, dpm_step, sample, sample_steps
+
+network = load_denoiser(data.shipped("mnist-ddpm"))  # a network that was trained for ten minutes
+noise = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))  # 40 pictures of pure noise
+forty = list(sample_steps(dpm_step, network, network.schedule, noise, network.schedule.steps(20)))
+digits = forty[-1].x_next
+
+# %% tags=["picture"]
+figure = viz.picture_rows({f"noise {k} to {k + 9}": digits[k : k + 10] for k in (0, 10, 20, 30)}, size=0.7)
+show(figure, "Forty handwritten digits, white on black, drawn by the network from forty pictures of noise. Most can "
+             "be read at once; a few are odd.")
+
+# %% [markdown]
+# **What you saw.** A *diffusion model* drew these. Its network has 1.26 million weights; for ten minutes, on
+# two processor cores, it looked at the 60,000 handwritten digits of MNIST, mixed with more or less noise, and
+# learned to answer one question: *what picture do you think is in this noise?* In lesson 04 you train one
+# yourself.
+#
+# Drawing is asking that question again and again. It begins at step $t = 1000$ with nothing but noise, and
+# ends at $t = 0$ with a picture. Here are all 20 steps of it: move the slider (click on it, then the arrow keys
+# work, too).
+
+# %%
+from course_lib.widgets import explore
+
+
+def draw_step(step):
+    """Ten pictures before this step of the walk, and what the network guesses behind them."""
+    now = forty[step]
+    return viz.picture_rows({f"x_t, t = {now.t}": now.x_t[:10], "guess of x_0": now.prediction.x0[:10]}, size=0.7)
+
+
+def words(step):
+    t, s = forty[step].t, float(network.schedule.noise_rate[forty[step].t])
+    return f"Step {step + 1} of {len(forty)}: at t = {t}, each of these ten is {s:.0%} noise. Below, the guesses."
+
+
+explore(draw_step, alt=words, step=(0, len(forty) - 1, 6))
+
+# %% [markdown]
+# The upper row is $x_t$, what the model has on its desk. The lower row is its guess of the finished picture,
+# called $x_0$. In the first step all guesses are the same pale blur. Then the guess leads, and the picture
+# follows.
+#
+# ## 2. When does it know?
+#
+# Which digit will it be? At $t = 1000$ all ten are equally likely, and the best guess can only be a blur. To see
+# when a model makes up its mind we want one that hides nothing. It draws smaller digits, 8 x 8 pixels, and
+# it has no network in it, but it walks from noise to picture in the same way.
+#
+# **Before you run anything.** At which $t$ will that model be 90 % sure which digit it is going to be? Commit
+# to an answer; this course asks often, because a surprise is remembered.
+
+# %% tags=["prediction"]
+sure = predict("0.a", "the step t at which the model is 90 % sure of the digit", options=[800, 500, 200])
+
+# %% [markdown]
+# The next cell takes that predictor, gives it 100 pictures of pure noise, and lets it walk from 1000 down to 0
+# in 50 steps.
+
+# %%
 from course_lib.models.exact import ExactPredictor, GaussianMixture
-from course_lib.samplers import ddim_step, sample, sample_steps
 
 pictures, labels = data.digits()  # (1797, 1, 8, 8) handwritten digits, and which digit each one is
 schedule = schedules.cosine(T=1000)
@@ -66,10 +114,9 @@ show(figure, "Two drawings from noise at t = 1000 to a clean digit at t = 0. Abo
              "slowly; below, the guess begins as the same grey blur for both and sharpens long before.")
 
 # %% [markdown]
-# **What you saw.** The upper row of each pair is $x_t$, what the model has on its desk. The lower row is its
-# guess of the finished picture, called $x_0$. At $t = 1000$ both guesses are the same blur: the average of
-# all digits, the best answer to a question that says nothing yet. Then the guess leads, and the picture
-# follows. (Pictures of 8 x 8 pixels are easier to read from some way off: lean back.)
+# **What you saw.** The same two rows as above, for two drawings. At $t = 1000$ both guesses are the same blur:
+# the average of all digits, the best answer to a question that says nothing yet. (Pictures of 8 x 8 pixels are
+# easier to read from some way off: lean back.)
 #
 # When does it know which digit it will be? Two pictures prove little, and a blur may look like an 8 to us and
 # not to the model. This predictor can be asked how sure it is: behind its guess stand 1,797 chances, one for
@@ -112,9 +159,9 @@ sure.compare(since["of one digit, such as a 5"])
 # same picture, and the model finds out where it is going. You will meet this order again before the lesson is
 # over.
 #
-# ## 2. It knows them by heart
+# ## 3. It knows them by heart
 #
-# Those digits were good, and nothing was trained. You should be suspicious. Here is each of ten drawings
+# These small digits were good, and nothing was trained. You should be suspicious. Here is each of ten drawings
 # beside the nearest of the 1,797 digits that the predictor was given.
 
 # %% tags=["picture"]
@@ -137,8 +184,8 @@ show(figure, "Ten drawn digits above, and below each the nearest of the digits t
 #
 # That is worth a pause. A network whose training loss could not be any lower would do the same: repeat its
 # training data. What makes diffusion models useful is that a network does *not* get there, and misses in a
-# helpful way. Lesson 04 trains one that draws digits nobody wrote; lesson 14 shows when large models repeat
-# after all.
+# helpful way: the forty digits of section 1 came out of one. Lesson 14 shows when large models repeat after
+# all.
 #
 # **A popular way out: blur the memory.** Let us give every digit some room, a cloud of deviation `std` around
 # it, so that the predictor no longer insists on the exact pixels. What will it draw with a wide `std`?
@@ -171,7 +218,7 @@ wide.compare("grainy digits")
 # So distance alone proves no invention. Blur is what you saw in the
 # *guesses*, which average over the digits that are still possible; it does not survive the walk.
 #
-# ## 3. Ask for a seven
+# ## 4. Ask for a seven
 #
 # A predictor may be told what to draw. The course calls that `cond`, the condition; here it is a label for
 # each picture. Run the cell, then put another digit in place of 7 and run it again.
@@ -186,24 +233,40 @@ show(figure, f"Ten drawings from ten different noises, all asked to be a {wanted
              f"digits are labelled {sorted(set(kinds.tolist()))}.")
 
 # %% [markdown]
+# Networks can be told, too. This one saw the labels of MNIST while it learned. The numbers above its drawings
+# come from a second network, one that reads digits (it misreads about one in 120 of MNIST's test digits).
+
+# %% tags=["picture"]
+from course_lib.evaluate import load_digit_features
+
+told = draw(load_denoiser(data.shipped("mnist-ddpm-labels")), 10, label=wanted)
+_, read = load_digit_features()(told)  # its features, and its ten chances for each drawing
+figure = viz.picture_rows({"asked for": told}, columns=[f"a {kind}" for kind in read.argmax(1).tolist()])
+show(figure, f"Ten larger digits, drawn by a network that was asked for a {wanted}, and above each what a second "
+             "network reads in it.")
+
+# %% [markdown]
+# Nearly all are what was asked for, and some are odd: a network misses, and does not say so. (Lesson 08 shows how
+# to make it listen harder.)
+#
 # You will often read that a diffusion model *uncovers the picture that was hidden in the noise*. That can be
 # tested: take one noise, and ask ten different things of it.
 
 # %% tags=["picture"]
 one_noise = noise[:1].expand(10, 1, 8, 8)
-walk = list(sample_steps(ddim_step, predictor, schedule, one_noise, schedule.steps(50), torch.arange(10)))
-rows = {f"t = {step.t}": step.x_t for step in (walk[0], walk[25], walk[35])}
-rows["t = 0"] = walk[-1].x_next
+ten = list(sample_steps(ddim_step, predictor, schedule, one_noise, schedule.steps(50), torch.arange(10)))
+rows = {f"t = {step.t}": step.x_t for step in (ten[0], ten[25], ten[35])}
+rows["t = 0"] = ten[-1].x_next
 figure = viz.picture_rows(rows, columns=[f"cond = {digit}" for digit in range(10)])
 show(figure, "Ten columns that begin with the same noise at t = 1000 and end at t = 0 as the ten digits "
              "0 to 9, one for each condition.")
 
 # %% [markdown]
 # **What you saw.** One noise became ten digits. So no picture was hidden in it: the noise is the starting
-# point, and predictor, condition and noise together choose where the walk ends. Lesson 08 asks networks for a
-# seven.
+# point, and predictor, condition and noise together choose where the walk ends. The exact
+# predictor shows it best, because it never misses.
 #
-# ## 4. How an exercise works
+# ## 5. How an exercise works
 #
 # In each lesson you write the functions that matter. An exercise is a cell with a gap and below it a cell
 # that tries what you wrote. Leave the gap and the lesson still runs, once you have run the cell below it: the
@@ -330,11 +393,11 @@ back.compare(came_back)
 
 # %% [markdown]
 # **What you saw.** After a little noise everything returns. Half way, most come back as the same digit, but
-# few as the same picture: the strokes are lost first, the digit later, which is the order of section 1 in
+# few as the same picture: the strokes are lost first, the digit later, which is the order of section 2 in
 # reverse. From $t = 1000$ only chance is left, one in ten. It is a tool, too: noise a picture part of the
 # way, walk back, and you have a variation of it. Lesson 08 calls that image-to-image (SDEdit).
 #
-# ## 5. When something takes long, or fails
+# ## 6. When something takes long, or fails
 #
 # Some cells work for a while. They show a bar with the time left, and you may stop them: press the square
 # **stop** button above, or the key `Esc` and then `I` twice. A red message `KeyboardInterrupt` appears;
@@ -375,9 +438,9 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # | a package, the disk or the network seems broken | `uv run course doctor` in a terminal says what to do |
 # | you changed too much | get this one file again, with git by `git checkout lessons/00_start_here.ipynb` |
 #
-# ## 6. The way from here
+# ## 7. The way from here
 #
-# Three lessons are ready, this one among them. The others are planned, and named so that you see where it
+# Six lessons are ready, this one among them. The others are planned, and named so that you see where it
 # leads.
 #
 # | lesson | the question it answers |
@@ -385,9 +448,9 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # | **00** | What will I be able to do? *(you are here)* |
 # | [**01** Noise schedules](01_noise_schedules.ipynb) | How is a picture destroyed, step by step? |
 # | [**02** The denoising objective](02_denoising_objective.ipynb) | What is the network asked to learn? |
-# | 03 U-Net *(planned)* | What network can do that on images? |
-# | 04 Train a DDPM *(planned)* | Can I train one myself? |
-# | 05 Samplers *(planned)* | How do I draw with fewer steps? |
+# | [**03** U-Net](03_unet.ipynb) | What network can do that on images? |
+# | [**04** Train a DDPM](04_train_ddpm.ipynb) | Can I train one myself? |
+# | [**05** Samplers](05_samplers.ipynb) | How do I draw with fewer steps? |
 # | 06 GANs *(planned)* | What is the rival, and how does it break? |
 # | 07 On trial *(planned)* | Which of the popular claims are true? |
 # | 08 Guidance *(planned)* | How do I ask for a seven? |
@@ -410,8 +473,9 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # - A diffusion model walks from noise at $t = T$ to a picture at $t = 0$, asking a **predictor** at each step
 #   what picture it sees in $x_t$. That guess begins as an average of everything; which digit it will be is
 #   settled about half way, the strokes later.
-# - The predictor of this lesson is exact and knows its 1,797 digits by heart. It is the course's answer key;
-#   it invents nothing, and a wide `std` gives it grain, not imagination.
+# - The networks of this lesson were trained; the predictor of sections 2 to 6 is exact and knows its 1,797
+#   digits by heart. It is the course's answer key; it invents nothing, and a wide `std` gives it grain, not
+#   imagination.
 # - A condition such as a label changes where the walk ends. The picture is not hidden in the noise.
 # - $x_t = \text{signal\_rate}\cdot x_0 + \text{noise\_rate}\cdot\epsilon$ is all there is to adding noise.
 # - **To remember:** predict, run, compare. A wrong answer costs nothing here.
@@ -449,7 +513,7 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 #
 # <details><summary>A. The best new pictures that there can be.</summary>No: the smallest loss on given
 # pictures belongs to the exact predictor of those pictures, and that one repeats them.</details>
-# <details><summary>B. Its training pictures.</summary>Right, as in section 2. Useful networks stop short of
+# <details><summary>B. Its training pictures.</summary>Right, as in section 3. Useful networks stop short of
 # it; how to notice when they do not is a question of lesson 14.</details>
 # <details><summary>C. Only averages.</summary>No: averages are its guesses at large t. The walk that follows
 # the guesses down to t = 0 ends sharp.</details>

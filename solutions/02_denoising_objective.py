@@ -1062,4 +1062,4 @@ show(figure, "Six rows. Noise, with or without t: soft digits. Noise only: blurs
 #
 # ## Next
 #
-# Lesson 03 builds the network that can do this for pictures: the U-Net.
+# [Lesson 03](03_unet.ipynb) builds the network that can do this for pictures: the U-Net.
