@@ -42,8 +42,10 @@ __all__ = [
     "DigitClassifierRun",
     "DigitRecipe",
     "DigitRun",
+    "draw",
     "load_denoiser",
     "machine",
+    "muon",
 ]
 
 #: the samplers by the names that the command line knows; ddpm is DDIM with as much noise as DDPM adds
