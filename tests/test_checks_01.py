@@ -599,3 +599,11 @@ def test_the_mended_table_is_the_librarys_own():
 def test_the_clock_is_the_librarys_snr():
     schedule = linear_beta()
     assert (EXERCISES["1.4"].reference(schedule.alpha_bar)[1:] - schedule.snr[1:].log()).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("number", ["1.1", "1.2", "1.3", "1.4", "1.5"])
+def test_a_slip_without_a_name_gets_hints_too(number):
+    exercise = EXERCISES[number]
+    verdict = diagnose(exercise, lambda *arguments: 1.07 * exercise.reference(*arguments) + 0.013)
+    assert verdict.state == "wrong" and verdict.hints == exercise.hints
+    assert len(exercise.hints) == 2

@@ -841,6 +841,10 @@ EXERCISES = catalogue(
         reference=forward_step,
         cases=STEP_CASES,
         mistakes=STEP_MISTAKES,
+        hints=(
+            "Two parts, one of x and one of eps. What are the two factors in eq. 2?",
+            "eq. 2 gives a variance: a factor is a deviation, so take a root. Try beta = 0 and beta = 1 by hand.",
+        ),
         right="a variance of 1 stays 1, for large and small beta, for pictures, points and other shapes.",
     ),
     Exercise(
@@ -849,6 +853,10 @@ EXERCISES = catalogue(
         reference=q_sample,
         cases=JUMP_CASES,
         mistakes=JUMP_MISTAKES,
+        hints=(
+            "Eq. 4 in two parts: how much of x0 is kept, and how much of eps comes in? Which row of the table says so?",
+            "Print the shapes of alpha_bar[t] and x0; look the row up first, give it axes, then take the roots.",
+        ),
         right="mean, variance, every t from 1 to T, any table, pictures, points and other shapes, and x0 left alone.",
     ),
     Exercise(
@@ -857,6 +865,10 @@ EXERCISES = catalogue(
         reference=alpha_bar_table,
         cases=TABLE_CASES,
         mistakes=TABLE_MISTAKES,
+        hints=(
+            "With beta = [0.5, 0.5], work the three rows out by hand and compare them with what you return.",
+            "What each step leaves is 1 - beta; after t steps, the product of the first t; before any step, 1.",
+        ),
         right="T + 1 rows, clean data first, and what is left after every step.",
         atol=1e-12,
         rtol=1e-9,
@@ -867,6 +879,10 @@ EXERCISES = catalogue(
         reference=log_snr,
         cases=CLOCK_CASES,
         mistakes=CLOCK_MISTAKES,
+        hints=(
+            "Divide variance by variance before you take the logarithm. At alpha_bar = 0.5 the answer is 0.",
+            "alpha_bar is the variance of the signal. What, of the 1, is left for the noise?",
+        ),
         right="the natural logarithm of variance over variance, from plus to minus infinity.",
         atol=1e-9,
         rtol=1e-9,
@@ -877,6 +893,10 @@ EXERCISES = catalogue(
         reference=zero_terminal_snr,
         cases=ZERO_CASES,
         mistakes=ZERO_MISTAKES,
+        hints=(
+            "Check three rows by hand: row 0 is 1, row 1 is what it was, row T is 0.",
+            "Work on the roots: subtract the last, multiply by first / (first - last); square at the end.",
+        ),
         right="nothing left at T, row 1 as it was, row 0 clean, and the input untouched.",
         atol=1e-12,
         rtol=1e-9,
