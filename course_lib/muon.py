@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
     """Follow `matrices` by Muon (Jordan et al., 2024) and all `others` by Adam (arXiv:1412.6980, algorithm 1).
 
     lr: the length of Muon's steps, about 0.02; Adam's is `ratio` times it. No weight decay. Raises ValueError for a
-    matrix of fewer than two dimensions, which belongs to the others.
+    matrix of fewer than two dimensions, which belongs to the others, and where there is no weight at all.
 
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 1))
@@ -70,6 +70,14 @@ class Muon(torch.optim.Optimizer):
                 raise ValueError(
                     f"expected matrices of two or more dimensions, got {described(weight)}: it is one of the others"
                 )
+        for weight in others:
+            if not isinstance(weight, Tensor):
+                raise TypeError(f"expected others to be weights of a network, got {described(weight)}")
+        if not matrices and not others:
+            raise ValueError("expected weights to follow, got none: pass a network's parameters")
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ValueError(f"expected betas as two numbers in [0, 1), got {described(betas)}")
+        betas = tuple(real_number("each of betas", beta, 0, 1 - 1e-9) for beta in betas)
         groups = [
             {"params": weights, "step_of": step_of}
             for weights, step_of in ((matrices, "muon"), (others, "adam"))
