@@ -125,10 +125,15 @@ def denoising_loss(
     if not callable(draw_t):
         raise TypeError(f"expected draw_t to be uniform_t or logit_normal_t, got {described(draw_t)}")
     generator_or_none(generator)
-    t = timesteps(draw_t(len(x0), schedule.T, generator), schedule.T, batch=len(x0), lowest=1).to(x0.device)
+    t = draw_t(len(x0), schedule.T, generator)
+    if not isinstance(t, Tensor) or t.shape != x0.shape[:1]:
+        raise ValueError(f"expected draw_t(n, T, generator) to return t of shape ({len(x0)},), got {described(t)}")
+    t = timesteps(t, schedule.T, lowest=1).to(x0.device)
     eps = noise_like(x0, generator)
     mine = share_of(len(x0))  # all of it, unless several processes train together
-    x0, t, eps, cond = x0[mine], t[mine], eps[mine], cond if cond is None else cond[mine]
+    if isinstance(cond, Tensor) and cond.shape[:1] == x0.shape[:1]:  # one for each of the batch
+        cond = cond[mine]
+    x0, t, eps = x0[mine], t[mine], eps[mine]
     x_t = schedule.add_noise(x0, t, eps)
     truth = target(denoiser.objective, x0, eps, *schedule.rates(t, x0))
     error = (denoiser.output(x_t, t, cond) - truth).square().flatten(1).mean(1)  # (B,)

@@ -1,10 +1,12 @@
 """Denoiser and its loss: what the network is called with, and losses whose value is known beforehand."""
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from course_lib import objectives, schedules
-from course_lib.denoiser import Denoiser, denoising_loss
+from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, uniform_t
 from course_lib.models.exact import ExactPredictor, GaussianMixture
 from course_lib.types import noise_like
 
@@ -129,3 +131,93 @@ def test_loss_without_a_generator_draws_from_torch():
     first, second = (float(denoising_loss(denoiser, torch.ones(8, 2))) for _ in range(2))
     torch.manual_seed(0)
     assert float(denoising_loss(denoiser, torch.ones(8, 2))) == first != second
+
+
+CONDITIONS = [
+    "a sentence of more letters than pictures",
+    torch.arange(8),
+    torch.tensor(3),
+    torch.ones(1, 5),
+    {"a": 1},
+    7,
+]
+
+
+@pytest.mark.parametrize("cond", CONDITIONS, ids=repr)
+def test_any_condition_reaches_the_network_whole(cond):
+    conds = []
+    denoiser = Denoiser(lambda x_t, time, cond: conds.append(cond) or x_t, schedules.cosine(), objectives.eps)
+    denoising_loss(denoiser, torch.ones(8, 2), cond)
+    assert len(conds) == 1 and (torch.equal(conds[0], cond) if isinstance(cond, torch.Tensor) else conds[0] == cond)
+
+
+def test_logit_normal_t_is_the_logistic_normal_of_scipy():
+    """Kolmogorov and Smirnov's largest gap, against the distribution on the grid 1/T .. T/T; N = 20,000."""
+    N, T = 20_000, 1000
+    t = logit_normal_t(N, T, torch.Generator().manual_seed(0))
+    grid = np.arange(1, T + 1)
+    found = (t.numpy()[:, None] <= grid).mean(0)
+    with np.errstate(divide="ignore"):
+        expected = scipy.stats.norm.cdf(np.log(grid / T) - np.log1p(-grid / T))  # P(sigmoid(z) <= t / T)
+    assert np.abs(found - expected).max() < 1.95 / N**0.5  # one seed in a thousand lies beyond
+    assert np.abs(found - grid / T).max() > 0.1  # uniform it is not
+
+
+def test_uniform_t_is_uniform():
+    N, T = 20_000, 50
+    counts = uniform_t(N, T, torch.Generator().manual_seed(0)).bincount(minlength=T + 1)
+    assert int(counts[0]) == 0
+    assert scipy.stats.chisquare(counts[1:].numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("draw_t", [uniform_t, logit_normal_t])
+@pytest.mark.parametrize("T", [1, 2, 5, 1000])
+def test_steps_lie_in_1_to_T(draw_t, T):
+    t = draw_t(5000, T, torch.Generator().manual_seed(1))
+    assert t.shape == (5000,) and t.dtype == torch.int64
+    assert int(t.min()) >= 1 and int(t.max()) <= T and (T > 5 or t.unique().tolist() == list(range(1, T + 1)))
+    torch.manual_seed(3)
+    first = draw_t(5, 1000)
+    torch.manual_seed(3)
+    assert torch.equal(draw_t(5, 1000), first)
+
+
+def test_the_loss_trains_at_the_steps_that_draw_t_says():
+    seen = []
+    denoiser = Denoiser(lambda x_t, time: seen.append(time) or x_t, schedules.cosine(10), objectives.v)
+    denoising_loss(denoiser, torch.ones(3, 2), draw_t=lambda n, T, generator: torch.tensor([1, T // 2, T]))
+    assert seen[0].tolist() == pytest.approx([0.1, 0.5, 1.0])
+    generator, again = torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
+    denoising_loss(denoiser, torch.ones(100, 2), draw_t=logit_normal_t, generator=generator)
+    assert torch.equal((seen[1] * 10).round().long(), logit_normal_t(100, 10, again))
+
+
+@pytest.mark.parametrize(
+    ("draw_t", "said"),
+    [
+        (lambda n, T, generator: torch.rand(n), "expected t to hold whole numbers in 1..10"),
+        (lambda n, T, generator: torch.ones(n + 1, dtype=torch.int64), r"expected draw_t.* t of shape \(4,\), got"),
+        (lambda n, T, generator: torch.ones(1, dtype=torch.int64), r"expected draw_t.* t of shape \(4,\), got"),
+        (lambda n, T, generator: torch.ones(n, 1, dtype=torch.int64), r"expected draw_t.* t of shape \(4,\), got"),
+        (lambda n, T, generator: 5, r"expected draw_t.* t of shape \(4,\), got 5"),
+        (lambda n, T, generator: None, r"expected draw_t.* t of shape \(4,\), got None"),
+        (lambda n, T, generator: torch.arange(n), "expected t in 1..10, got 0: row 0 is clean data"),
+        (lambda n, T, generator: torch.full((n,), T + 1), "expected t in 1..10, got 11"),
+        ("uniform", "expected draw_t to be uniform_t or logit_normal_t, got 'uniform'"),
+        (None, "expected draw_t to be uniform_t or logit_normal_t, got None"),
+    ],
+)
+def test_a_draw_t_that_does_not_fit_is_refused(draw_t, said):
+    denoiser = Denoiser(lambda x_t, time: x_t, schedules.cosine(10), objectives.v)
+    with pytest.raises((TypeError, ValueError), match=said):
+        denoising_loss(denoiser, torch.ones(4, 2), draw_t=draw_t)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("draw_t", [uniform_t, logit_normal_t])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_generators_of_either_device_draw_for_pictures_on_a_gpu(draw_t, device):
+    denoiser = Denoiser(lambda x_t, time: x_t, schedules.cosine(), objectives.v)
+    generator = torch.Generator(device).manual_seed(0)
+    loss = denoising_loss(denoiser, torch.ones(8, 1, 4, 4, device="cuda"), draw_t=draw_t, generator=generator)
+    assert loss.device.type == "cuda" and torch.isfinite(loss)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -398,3 +399,47 @@ def test_random_numbers_between_the_steps_are_the_callers_own(tmp_path):
     loop = fit(loss_of(net), net, data.batches(X, 24), steps=4, ema=ema, folder=tmp_path)
     torch.manual_seed(11)
     assert [float(torch.rand(1)) for _ in loop] == expected.tolist()
+
+
+def test_ten_and_ten_steps_of_half_precision_equal_twenty(tmp_path):
+    whole_net, whole_ema = make()
+    whole = run(whole_net, whole_ema, precision=torch.bfloat16)
+    first = run(*make(), folder=tmp_path, until=10, precision=torch.bfloat16)
+    net, ema = make(seed=7)
+    assert first + run(net, ema, folder=tmp_path, precision=torch.bfloat16) == whole != run(*make())
+    assert furthest(net.state_dict(), whole_net.state_dict()) == 0
+
+
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_a_run_of_the_other_precision_is_another_run(tmp_path, kept):
+    run(*make(), folder=tmp_path, until=3, precision=kept)
+    before = (tmp_path / "card.json").read_bytes()
+    other = torch.bfloat16 if kept == torch.float32 else torch.float32
+    with pytest.raises(CheckpointError, match=r"expected a run with .*precision.* got .*precision.*: choose another"):
+        run(*make(), folder=tmp_path, precision=other)
+    assert (tmp_path / "card.json").read_bytes() == before
+
+
+def test_the_seconds_of_a_run_go_on_where_it_stood(tmp_path, monkeypatch):
+    now = [100.0]
+
+    def clock():
+        now[0] += 1
+        return now[0]
+
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=clock))
+
+    def seconds(until):
+        net, ema = make()
+        loop = fit(loss_of(net), net, data.batches(X, 24), steps=6, ema=ema, folder=tmp_path)
+        for p in loop:
+            yield p.seconds
+            if p.step == until:
+                loop.close()
+                break
+
+    first = list(seconds(until=3))
+    now[0] += 1e6  # a night between the two: it does not count
+    second = list(seconds(until=None))
+    assert len(first) == len(second) == 3 and first + second == sorted(set(first + second))
+    assert first[0] < 10 and second[0] - first[-1] < 10

@@ -203,3 +203,41 @@ def test_fit_updates_the_ema_after_each_step():
         by_hand.update(net)
     assert ema.updates == 4 and worst(weights(ema.net), weights(by_hand.net)) == 0
     assert worst(weights(ema.net), weights(net)) > 0
+
+
+def trained(precision, steps=60):
+    net, loss_fn, points = small()
+    seen = []
+
+    def watched(x0, generator):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return loss_fn(x0, generator)
+
+    ema = EMA(net, 0.9)
+    run = fit(watched, net, data.batches(points, 64), steps=steps, lr=1e-2, ema=ema, precision=precision)
+    return [p.loss for p in run], net, ema, seen
+
+
+def test_half_precision_learns_as_well_and_keeps_its_weights_whole():
+    exact, exact_net, _, never = trained(torch.float32)
+    rough, net, ema, always = trained(torch.bfloat16)
+    assert not any(never) and all(always)
+    assert 0 < abs(rough[0] - exact[0]) < 0.02 * exact[0]  # it does round
+    tail, exact_tail = sum(rough[-20:]) / 20, sum(exact[-20:]) / 20
+    assert abs(tail - exact_tail) < 0.1 * exact_tail and tail < 0.8 * rough[0]
+    assert {p.dtype for p in [*net.parameters(), *ema.net.parameters()]} == {torch.float32}
+    assert 0 < worst(weights(net), weights(exact_net)) < 0.5
+
+
+def test_half_precision_ends_with_the_step():
+    net, loss_fn, points = small()
+    for _ in fit(loss_fn, net, data.batches(points, 64), steps=2, precision=torch.bfloat16):
+        assert not torch.is_autocast_enabled("cpu")
+        assert net(points, torch.rand(len(points))).dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [torch.float16, torch.float64, "bfloat16", None, 16])
+def test_another_precision_is_refused(bad):
+    net, loss_fn, points = small()
+    with pytest.raises(ValueError, match=r"expected precision torch.float32 or torch.bfloat16, got"):
+        fit(loss_fn, net, data.batches(points, 64), steps=2, precision=bad)
