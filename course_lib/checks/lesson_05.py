@@ -1,0 +1,885 @@
+"""The exercises of lesson 05: DDIM's step, a list of times, an order, two steps of second order, noise that comes back.
+
+Equations: DDIM (arXiv:2010.02502v4) eq. 12 and 16; EDM (arXiv:2206.00364) algorithm 1; DPM-Solver++ (arXiv:2211.01095)
+algorithm 2.
+Shapes: x_t, x0, eps, noise (B, *dims); t > t_next whole numbers in 0..T; sigma = noise_rate / signal_rate, a number.
+Not here: how a verdict is reached (engine.py).
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from course_lib import data
+from course_lib.checks.engine import Case, Exercise, Mistake, catalogue
+from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.schedules import cosine, flow, linear_beta
+
+
+def _draw(*shape, seed):
+    """Draw numbers of variance 1, the same on every machine."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _ask(predict, x_t, t):
+    return predict(x_t, torch.full((len(x_t),), t))
+
+
+def _off(report):
+    """How far the student's result is from the right one, on average over the numbers."""
+    return f"{float((report.got - report.expected).abs().mean()):.2f}"
+
+
+def _reach(report):
+    """How far the student's numbers reach, and how far the right ones do."""
+    return (
+        f"{float(report.got.abs().max()):.3g} where the right one stays below {float(report.expected.abs().max()):.3g}"
+    )
+
+
+PICTURES = GaussianMixture(0.5 * _draw(3, 1, 4, 4, seed=1), std=0.3)
+POINTS = data.ring(modes=3, radius=0.8, std=0.2)
+
+
+def _walks():
+    """A step in the middle first, then long and short ones, the first from pure noise and the last to clean data."""
+    rows = [
+        ("points from t = 600 to 300", POINTS, flow(), (40, 2), 600, 300),
+        ("pictures from t = 80 to 30 of 100", PICTURES, cosine(100), (5, 1, 4, 4), 80, 30),
+        ("points from pure noise, t = T", data.ring(), flow(), (40, 2), 1000, 500),
+        ("the last step, to clean data", POINTS, linear_beta(), (20, 2), 200, 0),
+        ("a single point", data.ring(), cosine(), (1, 2), 400, 399),
+    ]
+    for seed, (label, mixture, schedule, shape, t, t_next) in enumerate(rows, 2):
+        yield label, ExactPredictor(mixture, schedule), schedule, _draw(*shape, seed=seed), t, t_next
+
+
+WALKS = [Case(*walk) for walk in _walks()]
+
+# ---- 5.1 DDIM's step ----
+
+
+def ddim_step(predict, schedule, x_t, t, t_next):
+    x0, eps = predict(x_t, torch.full((len(x_t),), t))
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x0 + s_next * eps
+
+
+def _one_too_low(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(max(t_next - 1, 0), x_t)
+    return a_next * x0 + s_next * eps
+
+
+def _neighbour(predict, schedule, x_t, t, t_next):
+    return ddim_step(predict, schedule, x_t, t, t - 1)
+
+
+def _same_level(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t)
+    a, s = schedule.rates(t, x_t)
+    return a * x0 + s * eps
+
+
+def _swapped(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return s_next * x0 + a_next * eps
+
+
+def _roots_missing(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next**2 * x0 + s_next**2 * eps
+
+
+def _x_t_for_eps(predict, schedule, x_t, t, t_next):
+    x0, _ = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x0 + s_next * x_t
+
+
+def _only_x0(predict, schedule, x_t, t, t_next):
+    return _ask(predict, x_t, t).x0
+
+
+def _fresh_noise(predict, schedule, x_t, t, t_next):
+    x0, _ = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x0 + s_next * torch.randn_like(x_t)
+
+
+MIX_HINTS = (
+    "Two lines: ask the predictor about x_t at t for x0 and eps; mix them with the rates of t_next.",
+    "The mixture is the one of lesson 01: a_next * x0 + s_next * eps, with the pair schedule.rates(t_next, x_t).",
+)
+MIX_MISTAKES = [
+    Mistake(
+        "rates of t",
+        _same_level,
+        "You return x_t as it was, so the noise never falls. x0 and eps mixed at the level at which the predictor was "
+        "asked are x_t again: ask about t, and mix with the rates of t_next.",
+        ("How noisy is x_t, and how noisy should your result be?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "one row too low",
+        _one_too_low,
+        "You read row t_next - 1: your result is one row too clean, and the next step takes it for noisier than it "
+        "is. Row 0 is clean data, so step t_next is row t_next.",
+        ("Which row of the table belongs to t_next = 0?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "to the neighbour",
+        _neighbour,
+        "You step to t - 1, whatever t_next is: the list of times has no effect, and what is meant for a few long "
+        "steps ends as noise.",
+        ("Which of the five arguments does your function not use?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "rates exchanged",
+        _swapped,
+        lambda r: (
+            f"Signal and noise have changed places: your x_next is off by {_off(r)} on average, and at t_next = 0 it "
+            "would be pure noise. A prediction is the pair (x0, eps), and rates are the pair (signal, noise)."
+        ),
+        ("At t_next = 0 the rates are (1, 0). What should be left then?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "squared rates",
+        _roots_missing,
+        lambda r: (
+            f"The rates come squared, as alpha_bar and 1 - alpha_bar: x_next is off by {_off(r)} on average. "
+            "alpha_bar is a variance, and a picture is multiplied by a deviation, its root."
+        ),
+        ("Do variances or deviations multiply a picture?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "x_t for eps",
+        _x_t_for_eps,
+        lambda r: (
+            "You mix x0 with x_t. x_t is not noise: it holds the picture as well, so the picture is counted twice, and "
+            f"x_next is off by {_off(r)} on average."
+        ),
+        ("What does the predictor return besides x0?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "jumped to x0",
+        _only_x0,
+        "You return the best guess of x0 itself. That is the blur of lesson 02: no later step can sharpen it, for the "
+        "next call is told that there is still noise in it.",
+        ("How much noise should be left at t_next?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "fresh noise",
+        _fresh_noise,
+        "You mix with new random noise: that forgets the way that x_t came, and two runs from the same noise would "
+        "end in two digits. DDIM keeps the noise that the predictor sees in x_t.",
+        ("Whose noise is in x_t already?", MIX_HINTS[1]),
+    ),
+]
+
+# ---- 5.2 a list of times ----
+
+
+def make_times(T, n, power):
+    return [max(i, round(T * (i / n) ** power)) for i in range(n, -1, -1)]
+
+
+def _powers(T, n, power):
+    return [round(T * (i / n) ** power) for i in range(n, -1, -1)]
+
+
+def _front_loaded(T, n, power):
+    """The same powers laid from the noisy end: dense near T."""
+    return [min(T - i, round(T * (1 - (i / n) ** power))) for i in range(n + 1)]
+
+
+TIMES_CASES = [
+    Case("T = 1000, n = 5, power = 1", 1000, 5, 1),
+    Case("T = 1000, n = 5, power = 2", 1000, 5, 2),
+    Case("T = 1000, n = 50, power = 2", 1000, 50, 2),
+    Case("T = 300, n = 7, power = 3", 300, 7, 3),
+    Case("T = 40, n = 40, power = 3", 40, 40, 3),
+    Case("T = 6400, n = 1, power = 2", 6400, 1, 2),
+]
+TIMES_HINTS = (
+    "Write down the five steps for T = 1000, n = 5, power = 1 by hand: six numbers.",
+    "A list comprehension: for i in range(n, -1, -1), the larger of i and round(T * (i / n) ** power).",
+)
+TIMES_MISTAKES = [
+    Mistake(
+        "0 left out",
+        lambda T, n, power: make_times(T, n, power)[:-1],
+        "The list ends before 0: the last step to clean data is never taken, and the sample keeps some noise.",
+        ("n steps have how many ends?", "range(n, -1, -1) goes down to 0; range(n, 0, -1) stops at 1."),
+    ),
+    Mistake(
+        "T left out",
+        lambda T, n, power: make_times(T, n, power)[1:],
+        "The list does not begin at T: pure noise would be handed to the model as something less noisy.",
+        ("Where does drawing begin?", "range(n, -1, -1) begins with i = n, and (n / n) ** power is 1."),
+    ),
+    Mistake(
+        "n numbers",
+        lambda T, n, power: [round(T * (i / max(n - 1, 1)) ** power) for i in range(n - 1, -1, -1)],
+        lambda r: (
+            f"You return {len(r.got)} numbers, which is {len(r.got) - 1} steps. n steps are n + 1 numbers: a fence "
+            "with five gaps has six posts."
+        ),
+        ("How many numbers are [1000, 500, 0], and how many steps?", TIMES_HINTS[1]),
+    ),
+    Mistake(
+        "rising",
+        lambda T, n, power: make_times(T, n, power)[::-1],
+        "The list rises, and drawing goes down: from noise, T, to clean data, 0.",
+        ("Which end is noise?", "range(n, -1, -1) counts down."),
+    ),
+    Mistake(
+        "repeats",
+        _powers,
+        lambda r: (
+            f"Right until rows run out: for n = 50 your list ends in {r.got[-4:]}, and a step from a row to itself is "
+            "no step. Each t_i must be at least i."
+        ),
+        ("What is round(1000 * (1 / 50) ** 2)?", "Take max(i, ...) of each."),
+    ),
+    Mistake(
+        "no whole numbers",
+        lambda T, n, power: [max(float(i), T * (i / n) ** power) for i in range(n, -1, -1)],
+        lambda r: f"t is a row of a table, so it must be a whole number; yours are like {r.got[-2]!r}.",
+        ("What does round(3.7) give?", TIMES_HINTS[1]),
+    ),
+    Mistake(
+        "cut, not rounded",
+        lambda T, n, power: [max(i, int(T * (i / n) ** power)) for i in range(n, -1, -1)],
+        "int() cuts the digits after the point off, round() goes to the nearest whole number: some of yours are one "
+        "row too low.",
+        ("What is int(2.9)?", "Use round() in place of int()."),
+    ),
+    Mistake(
+        "power upside down",
+        lambda T, n, power: make_times(T, n, 1 / power),
+        lambda r: (
+            f"With power 2 you take the root: {r.got} crowds its steps near the noise. Squares crowd them near clean "
+            "data."
+        ),
+        ("Is 0.2 ** 2 larger or smaller than 0.2?", "(i / n) ** power"),
+    ),
+    Mistake(
+        "dense at the wrong end",
+        _front_loaded,
+        lambda r: (
+            f"Your steps are small near the noise and long near clean data: {r.got}. The formula puts the small ones "
+            "at the clean end."
+        ),
+        ("Is i counted from the noise or from clean data?", TIMES_HINTS[1]),
+    ),
+    Mistake(
+        "power ignored",
+        lambda T, n, power: make_times(T, n, 1.0),
+        "All your lists are even in t, whatever the power is.",
+        ("Which of the three arguments does your function not use?", TIMES_HINTS[1]),
+    ),
+]
+
+# ---- 5.3 the order ----
+
+
+def order(steps, errors):
+    slope, _ = np.polyfit(np.log(steps), np.log(errors), 1)
+    return float(-slope)
+
+
+def _fit(x, y):
+    return [float(number) for number in np.polyfit(x, y, 1)]
+
+
+ORDER_CASES = [
+    Case(label, np.array(steps), np.array(errors))
+    for label, steps, errors in (
+        ("errors that halve", [5, 10, 20, 40], [0.4, 0.2, 0.1, 0.05]),
+        ("errors with ups and downs", [4, 8, 16, 64], [0.3, 0.09, 0.02, 0.0021]),
+        ("tiny errors", [10, 100, 1000], [1e-3, 2e-6, 1e-8]),
+        ("errors that grow", [3, 6, 24], [0.1, 0.14, 0.3]),
+        ("large errors", [2, 3, 5], [30.0, 8.0, 0.7]),
+    )
+]
+ORDER_HINTS = (
+    "Take the logarithm of both lists first; then np.polyfit(x, y, 1) gives the slope and the intercept.",
+    "If error = C / steps**p, then log(error) = log(C) - p * log(steps): p is minus the slope.",
+)
+ORDER_MISTAKES = [
+    Mistake(
+        "sign",
+        lambda steps, errors: -order(steps, errors),
+        lambda r: (
+            f"You return {r.got:.2f}, the slope itself. Errors fall as steps grow, so the slope is negative; the order "
+            "is minus the slope."
+        ),
+        ORDER_HINTS,
+    ),
+    Mistake(
+        "no logarithms",
+        lambda steps, errors: -_fit(steps, errors)[0],
+        lambda r: (
+            f"A straight line through the errors themselves gives {r.got:.2g}, an error a step. The order is the power "
+            "in C / steps**p, which is a slope only between logarithms."
+        ),
+        ORDER_HINTS,
+    ),
+    Mistake(
+        "one logarithm",
+        lambda steps, errors: -_fit(steps, np.log(errors))[0],
+        lambda r: (
+            f"Only the errors went through the logarithm, and {r.got:.2g} comes out: that is the rate of an "
+            "exponential, which the errors do not follow."
+        ),
+        ORDER_HINTS,
+    ),
+    Mistake(
+        "intercept",
+        lambda steps, errors: -_fit(np.log(steps), np.log(errors))[1],
+        lambda r: f"You return {r.got:.2f}, the second number of polyfit: the intercept. The slope comes first.",
+        ("In which order does np.polyfit return its numbers?", "slope, intercept = np.polyfit(x, y, 1)"),
+    ),
+    Mistake(
+        "axes exchanged",
+        lambda steps, errors: -_fit(np.log(errors), np.log(steps))[0],
+        "You fit the steps as a function of the errors: that slope is about one over the order. Right for order 1 "
+        "alone.",
+        ("Which of the two was chosen, and which was measured?", "np.polyfit(log of steps, log of errors, 1)"),
+    ),
+    Mistake(
+        "first and last only",
+        lambda steps, errors: math.log(errors[0] / errors[-1]) / math.log(steps[-1] / steps[0]),
+        "You use the first and the last error alone. Where all lie on a line that is right; where they do not, the "
+        "errors between count as well.",
+        ("How many of the errors does your result depend on?", ORDER_HINTS[0]),
+    ),
+]
+
+# ---- 5.4 Heun's step ----
+
+
+def heun_step(predict, schedule, x_t, t, t_next):
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    x0, eps = predict(x_t, torch.full((len(x_t),), t))
+    euler = a_next * x0 + s_next * eps
+    if t_next == 0 or a == 0:
+        return euler
+    eps_next = predict(euler, torch.full((len(x_t),), t_next)).eps
+    y_next = x_t / a + (s_next / a_next - s / a) * (eps + eps_next) / 2
+    return a_next * y_next
+
+
+def _heun(average, x_of=None, second=None, ends=True):
+    """Heun's step with one thing done otherwise."""
+
+    def step(predict, schedule, x_t, t, t_next):
+        (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+        x0, eps = _ask(predict, x_t, t)
+        euler = a_next * x0 + s_next * eps
+        if ends and (t_next == 0 or a == 0):
+            return euler
+        x, time = second(x_t, euler, t, t_next) if second else (euler, t_next)
+        after = _ask(predict, x, time)
+        if x_of:
+            return x_of(x_t, euler, a, s, a_next, s_next, x0, eps, after)
+        return a_next * (x_t / a + (s_next / a_next - s / a) * average(eps, after.eps))
+
+    return step
+
+
+def _half(one, other):
+    return (one + other) / 2
+
+
+def _in_x(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return x_t + (s_next / a_next - s / a) * (eps + after.eps) / 2
+
+
+def _not_scaled_back(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return x_t / a + (s_next / a_next - s / a) * (eps + after.eps) / 2
+
+
+def _in_s(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return a_next * (x_t / a + (s_next - s) * (eps + after.eps) / 2)
+
+
+def _last_step_asked(predict, schedule, x_t, t, t_next):
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    x0, eps = _ask(predict, x_t, t)
+    euler = a_next * x0 + s_next * eps
+    if a == 0:
+        return euler
+    eps_next = _ask(predict, euler, t_next).eps
+    return a_next * (x_t / a + (s_next / a_next - s / a) * (eps + eps_next) / 2)
+
+
+def _first_step_divided(predict, schedule, x_t, t, t_next):
+    if t_next == 0:
+        return ddim_step(predict, schedule, x_t, t, t_next)
+    return _heun(_half, ends=False)(predict, schedule, x_t, t, t_next)
+
+
+HEUN_HINTS = (
+    "Take the Euler step first, exactly your ddim_step; then ask once more, at its end and at t_next, for eps_next.",
+    "y_next = x_t / a + (s_next / a_next - s / a) * (eps + eps_next) / 2, and x_next = a_next * y_next.",
+)
+HEUN_MISTAKES = [
+    Mistake(
+        "no second slope",
+        ddim_step,
+        lambda r: (
+            f"This comes out as DDIM's step; Heun's differs from it by {_off(r)} on average here. If you asked twice: "
+            "an average of two pictures, or of x0 and of eps, is the Euler guess again. The slopes are what to average."
+        ),
+        ("How often should the predictor be asked, and what of its answer is the slope?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "last step asked again",
+        _last_step_asked,
+        "Right, but for the last step: at t_next = 0 you ask the predictor about clean data. It was never trained on "
+        "row 0 (the course's own models refuse it), and half of the noise would stay. Return the Euler step there.",
+        ("What does eps mean where there is no noise?", "if t_next == 0 or a == 0: return the Euler step"),
+    ),
+    Mistake(
+        "first step divided by 0",
+        _first_step_divided,
+        "Right, but for the first step of the flow schedule: a = 0 at T, x_t / a is infinite, and your result is not a "
+        "number.",
+        ("What is a at t = T on the flow path?", "if t_next == 0 or a == 0: return the Euler step"),
+    ),
+    Mistake(
+        "both ends",
+        _heun(_half, ends=False),
+        "Right in the middle, wrong at both ends: x_t / a is infinite at T of the flow schedule, and at t_next = 0 "
+        "there is no noise to ask about.",
+        ("What is a at T, and what could eps mean at row 0?", "if t_next == 0 or a == 0: return the Euler step"),
+    ),
+    Mistake(
+        "stepped in x",
+        _heun(_half, x_of=_in_x),
+        lambda r: (
+            f"You add the slope to x_t. The equation dy / dsigma = eps holds for y = x / a, not for x: your x_next is "
+            f"off by {_off(r)} on average."
+        ),
+        ("Which quantity has eps as its slope?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "not scaled back",
+        _heun(_half, x_of=_not_scaled_back),
+        lambda r: (
+            f"You return y_next, and x_next is a_next * y_next: your numbers reach {_reach(r)}, and the next step "
+            "would divide again."
+        ),
+        ("What does x = a * y say at t_next?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "noise_rate for sigma",
+        _heun(_half, x_of=_in_s),
+        lambda r: (
+            f"Your step in sigma is s_next - s, but sigma is s / a, noise over signal: x_next is off by {_off(r)} on "
+            "average."
+        ),
+        ("What is sigma, in terms of a and s?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "second call at t",
+        _heun(_half, second=lambda x_t, euler, t, t_next: (euler, t)),
+        lambda r: (
+            "You ask about the Euler guess at t, but it has the noise of t_next: the second slope is wrong, and x_next "
+            f"off by {_off(r)} on average."
+        ),
+        ("How noisy is the Euler guess?", "predict(euler, torch.full((len(x_t),), t_next))"),
+    ),
+    Mistake(
+        "second call from x_t",
+        _heun(_half, second=lambda x_t, euler, t, t_next: (x_t, t_next)),
+        lambda r: (
+            "You ask at t_next about x_t, which has not moved: the second slope must be measured where the first one "
+            f"leads to. x_next is off by {_off(r)} on average."
+        ),
+        ("Where does the first slope lead?", "predict(euler, torch.full((len(x_t),), t_next))"),
+    ),
+    Mistake(
+        "second slope alone",
+        _heun(lambda one, other: other),
+        lambda r: (
+            "You step with the second slope alone, which is as lopsided as the first alone: of first order, off by "
+            f"{_off(r)} on average."
+        ),
+        ("Which slope is fair to the whole step?", "(eps + eps_next) / 2"),
+    ),
+    Mistake(
+        "slopes added",
+        _heun(lambda one, other: one + other),
+        lambda r: f"You add the slopes and do not halve the sum: a double step, off by {_off(r)} on average.",
+        ("What is the average of two numbers?", "(eps + eps_next) / 2"),
+    ),
+]
+
+# ---- 5.5 the extrapolated x0 ----
+
+
+def extrapolate(x0, x0_before, sigma_before, sigma, sigma_next):
+    h_last = math.log(sigma_before / sigma)
+    h = math.log(sigma / sigma_next)
+    return x0 + h / (2 * h_last) * (x0 - x0_before)
+
+
+def _leap(factor):
+    def step(x0, x0_before, sigma_before, sigma, sigma_next):
+        h_last, h = math.log(sigma_before / sigma), math.log(sigma / sigma_next)
+        return x0 + factor(h_last, h) * (x0 - x0_before)
+
+    return step
+
+
+def _by_sigma(x0, x0_before, sigma_before, sigma, sigma_next):
+    return x0 + (sigma - sigma_next) / (2 * (sigma_before - sigma)) * (x0 - x0_before)
+
+
+LEAP_CASES = [
+    Case("sigma from 8 over 3 to 1.5", _draw(4, 2, seed=11), _draw(4, 2, seed=12), 8.0, 3.0, 1.5),
+    Case("pictures", _draw(2, 1, 4, 4, seed=13), _draw(2, 1, 4, 4, seed=14), 0.9, 0.4, 0.05),
+    Case("from pure noise, sigma_before infinite", _draw(3, 2, seed=15), _draw(3, 2, seed=16), math.inf, 4.0, 0.6),
+    Case("hardly any noise", _draw(1, 2, seed=17), _draw(1, 2, seed=18), 4e-6, 2e-6, 5e-7),
+]
+LEAP_HINTS = (
+    "First the two lengths: h_last = log(sigma_before / sigma) and h = log(sigma / sigma_next), both above 0.",
+    "Then x0 plus h / (2 * h_last) times the change x0 - x0_before.",
+)
+LEAP_MISTAKES = [
+    Mistake(
+        "half missing",
+        _leap(lambda h_last, h: h / h_last),
+        lambda r: (
+            "You extrapolate to the end of the step. What counts is x0 along the whole way, and the fair value is the "
+            f"one half way: your x0 is off by {_off(r)} on average."
+        ),
+        ("If x0 changes by 1 during the step, how large is its average change?", LEAP_HINTS[1]),
+    ),
+    Mistake(
+        "ratio upside down",
+        _leap(lambda h_last, h: h_last / (2 * h)),
+        lambda r: (
+            "The two lengths have changed places: a short step would leap far and a long one hardly at all. Off by "
+            f"{_off(r)} on average."
+        ),
+        ("Which step is to be predicted: the last one or the one ahead?", LEAP_HINTS[1]),
+    ),
+    Mistake(
+        "backwards",
+        _leap(lambda h_last, h: -h / (2 * h_last)),
+        lambda r: (
+            "You lean back towards the older guess, x0_before. The change is expected to go on: lean forward. Off by "
+            f"{_off(r)} on average."
+        ),
+        ("If x0 grew in the last step, should the next guess be larger or smaller?", LEAP_HINTS[1]),
+    ),
+    Mistake(
+        "sigma without logarithm",
+        _by_sigma,
+        lambda r: (
+            "You measure the steps in sigma; 2M measures them in log-SNR, so in the logarithm of sigma. Off by "
+            f"{_off(r)} on average."
+        ),
+        ("On which clock does the formula measure h?", LEAP_HINTS[0]),
+    ),
+    Mistake(
+        "steps taken as equal",
+        _leap(lambda h_last, h: 0.5),
+        lambda r: (
+            "You take both steps as equally long, with a factor of 1/2 always. Here they are not, and your x0 is off "
+            f"by {_off(r)} on average."
+        ),
+        ("Which of the arguments does your function not use?", LEAP_HINTS[0]),
+    ),
+    Mistake(
+        "not extrapolated",
+        lambda x0, x0_before, sigma_before, sigma, sigma_next: x0,
+        lambda r: f"You return x0 as it is: that is DDIM. The memory of the last step would change it by {_off(r)}.",
+        ("What does x0_before tell about x0?", LEAP_HINTS[1]),
+    ),
+    Mistake(
+        "change alone",
+        lambda x0, x0_before, sigma_before, sigma, sigma_next: (
+            extrapolate(x0, x0_before, sigma_before, sigma, sigma_next) - x0
+        ),
+        "You return the correction alone: add it to x0.",
+        ("Should the result look like a picture or like a difference of two?", LEAP_HINTS[1]),
+    ),
+    Mistake(
+        "from the older guess",
+        lambda x0, x0_before, sigma_before, sigma, sigma_next: (
+            extrapolate(x0, x0_before, sigma_before, sigma, sigma_next) - x0 + x0_before
+        ),
+        lambda r: f"You start from x0_before; the newest guess is x0. Off by {_off(r)} on average.",
+        ("Which of the two guesses was made from less noise?", LEAP_HINTS[1]),
+    ),
+]
+
+# ---- 5.6 noise that comes back ----
+
+
+def eta_step(predict, schedule, x_t, t, t_next, eta, noise):
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    x0, eps = predict(x_t, torch.full((len(x_t),), t))
+    shrink = (a * s_next) / (a_next * s)  # sigma_next / sigma
+    std = eta * s_next * (1 - shrink**2).sqrt()
+    kept = (s_next**2 - std**2).sqrt()
+    return a_next * x0 + kept * eps + std * noise
+
+
+def _eta(split):
+    """A step with noise whose split(s_next, shrink, eta, a_next, s) gives (kept, std)."""
+
+    def step(predict, schedule, x_t, t, t_next, eta, noise):
+        (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+        x0, eps = _ask(predict, x_t, t)
+        kept, std = split(s_next, (a * s_next) / (a_next * s), eta, s)
+        return a_next * x0 + kept * eps + std * noise
+
+    return step
+
+
+def _right_std(s_next, shrink, eta):
+    return eta * s_next * (1 - shrink**2).sqrt()
+
+
+def _variance_for_std(s_next, shrink, eta, s):
+    variance = _right_std(s_next, shrink, eta) ** 2
+    return (s_next**2 - variance).sqrt(), variance
+
+
+def _variance_both(s_next, shrink, eta, s):
+    variance = _right_std(s_next, shrink, eta) ** 2
+    return (s_next**2 - variance**2).sqrt(), variance
+
+
+def _all_kept(s_next, shrink, eta, s):
+    return s_next, _right_std(s_next, shrink, eta)
+
+
+def _plain_difference(s_next, shrink, eta, s):
+    std = _right_std(s_next, shrink, eta)
+    return s_next - std, std
+
+
+def _no_root(s_next, shrink, eta, s):
+    std = _right_std(s_next, shrink, eta)
+    return s_next**2 - std**2, std
+
+
+def _eta_squared(s_next, shrink, eta, s):
+    std = eta * _right_std(s_next, shrink, eta)
+    return (s_next**2 - std**2).sqrt(), std
+
+
+def _eta_twice(s_next, shrink, eta, s):
+    std = _right_std(s_next, shrink, eta)
+    return (s_next**2 - std**2).sqrt(), eta * std
+
+
+def _by_noise_rates(s_next, shrink, eta, s):
+    return _variance_kept(s_next, eta * s_next * (1 - (s_next / s) ** 2).sqrt())
+
+
+def _shrink_not_squared(s_next, shrink, eta, s):
+    return _variance_kept(s_next, eta * s_next * (1 - shrink).sqrt())
+
+
+def _variance_kept(s_next, std):
+    return (s_next**2 - std**2).sqrt(), std
+
+
+def _all_fresh(s_next, shrink, eta, s):
+    return _variance_kept(s_next, eta * s_next)
+
+
+def _of_s(s_next, shrink, eta, s):
+    return _variance_kept(s_next, eta * s * (1 - shrink**2).sqrt())
+
+
+def _deviation(report):
+    """The noise in the first case, whose x0 is 0: the student's deviation and the one that belongs to t_next."""
+    return f"{float(report.got.std()):.2f} where step t_next has {float(report.expected.std()):.2f}"
+
+
+def _eta_cases():
+    nothing = GaussianMixture(torch.zeros(1, 2), std=0.0)  # data that are all 0: x_t is noise alone
+    x, noise = _draw(4000, 2, seed=21), _draw(4000, 2, seed=22)
+    _, s = flow().rates(700, x)
+    yield Case(
+        "noise alone, t = 700 to 500, eta = 0.8", ExactPredictor(nothing, flow()), flow(), s * x, 700, 500, 0.8, noise
+    )
+    for (label, *walk), eta in zip(_walks(), (0.0, 0.3, 1.0, 1.0, 0.9), strict=True):
+        fresh = _draw(*walk[2].shape, seed=31 + len(label)) * (1 if eta else 100)  # at 0, none of it may come in
+        yield Case(f"{label}, eta = {eta:g}", *walk, eta, fresh)
+
+
+ETA_HINTS = (
+    "Two numbers are needed: std, how much fresh noise comes in, and kept, how much of the old noise stays.",
+    "shrink = (a * s_next) / (a_next * s); std = eta * s_next * sqrt(1 - shrink**2); kept = sqrt(s_next**2 - std**2).",
+)
+ETA_MISTAKES = [
+    Mistake(
+        "no fresh noise",
+        lambda predict, schedule, x_t, t, t_next, eta, noise: ddim_step(predict, schedule, x_t, t, t_next),
+        "This is DDIM: eta and noise have no effect in your function.",
+        ("Which of the arguments does your function not use?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "old noise not lowered",
+        _eta(_all_kept),
+        lambda r: (
+            f"You add fresh noise and keep all of the old: the deviation becomes {_deviation(r)}. The next call is "
+            "told the smaller number, and takes the surplus for picture."
+        ),
+        ("How much noise may there be at t_next, old and fresh together?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "variance for std",
+        _eta(_variance_for_std),
+        lambda r: (
+            f"What multiplies the fresh noise is its variance, std**2: the deviation falls to {_deviation(r)}. A "
+            "deviation multiplies noise."
+        ),
+        ("What is the deviation of 0.5 * noise?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "root of std missing",
+        _eta(_variance_both),
+        lambda r: (
+            "You take std**2 for std throughout: the sum is as noisy as it should be, but too little of it is fresh. "
+            f"Your x_next is off by {_off(r)} on average."
+        ),
+        ("Is there a square root in your std?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "deviations subtracted",
+        _eta(_plain_difference),
+        lambda r: (
+            f"kept = s_next - std subtracts deviations, and variances are what adds up: the deviation falls to "
+            f"{_deviation(r)}."
+        ),
+        ("3 and 4 gave 5 in lesson 01. What is left of 5 when 4 are fresh?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "root of kept missing",
+        _eta(_no_root),
+        lambda r: f"kept lacks its square root: it is a variance now, and the deviation falls to {_deviation(r)}.",
+        ("s_next**2 - std**2 is a variance. What multiplies noise?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "eta squared",
+        _eta(_eta_squared),
+        lambda r: (
+            "eta comes in twice, in std and once more: with eta = 0.8 you add 0.64 of DDPM's noise. At 0 and 1 nobody "
+            f"would notice. Off by {_off(r)} on average."
+        ),
+        ("How often does eta stand in the formula of std?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "eta once more at the noise",
+        _eta(_eta_twice),
+        lambda r: (
+            f"std holds eta already, and you multiply the noise by eta again: the deviation falls to {_deviation(r)}."
+        ),
+        ("What multiplies the fresh noise in the formula?", "std * noise, with eta inside std alone."),
+    ),
+    Mistake(
+        "noise rates for sigma",
+        _eta(_by_noise_rates),
+        lambda r: (
+            "Your shrink is s_next / s. It is the ratio of the sigmas, of noise over signal, so the signal rates "
+            f"belong in it. Off by {_off(r)} on average."
+        ),
+        ("What is sigma, in terms of a and s?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "shrink not squared",
+        _eta(_shrink_not_squared),
+        lambda r: f"1 - shrink should be 1 - shrink**2: the fresh noise is too weak. Off by {_off(r)} on average.",
+        ("Do variances or deviations add up?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "all noise fresh",
+        _eta(_all_fresh),
+        lambda r: (
+            "std = eta * s_next: at eta = 1 you throw all old noise away, even in the shortest step, and x_t is "
+            f"forgotten. Off by {_off(r)} on average."
+        ),
+        ("Should a very short step change much of the noise?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "s for s_next",
+        _eta(_of_s),
+        "Your fresh noise is measured by s, the noise of where you come from. It can be more than t_next has room for: "
+        "kept becomes the root of a negative number, and at t_next = 0 the finished sample gets noise.",
+        ("How much fresh noise should there be at t_next = 0?", ETA_HINTS[1]),
+    ),
+]
+
+EXERCISES = catalogue(
+    Exercise(
+        number="5.1",
+        name="ddim_step",
+        reference=ddim_step,
+        cases=WALKS,
+        mistakes=MIX_MISTAKES,
+        hints=MIX_HINTS,
+        right="from T and to 0, long steps and short, points and pictures, on three schedules.",
+        atol=1e-5,
+    ),
+    Exercise(
+        number="5.2",
+        name="make_times",
+        reference=make_times,
+        cases=TIMES_CASES,
+        mistakes=TIMES_MISTAKES,
+        hints=TIMES_HINTS,
+        right="n steps, from T to 0, whole numbers that fall and never repeat.",
+    ),
+    Exercise(
+        number="5.3",
+        name="order",
+        reference=order,
+        cases=ORDER_CASES,
+        mistakes=ORDER_MISTAKES,
+        hints=ORDER_HINTS,
+        right="clean errors and rough ones, tiny ones, and errors that grow.",
+    ),
+    Exercise(
+        number="5.4",
+        name="heun_step",
+        reference=heun_step,
+        cases=WALKS,
+        mistakes=HEUN_MISTAKES,
+        hints=HEUN_HINTS,
+        right="two slopes in the middle, one at either end, points and pictures, on three schedules.",
+        atol=1e-5,
+    ),
+    Exercise(
+        number="5.5",
+        name="extrapolate",
+        reference=extrapolate,
+        cases=LEAP_CASES,
+        mistakes=LEAP_MISTAKES,
+        hints=LEAP_HINTS,
+        right="long steps and short ones, points and pictures, and the first step from pure noise.",
+        atol=1e-5,
+    ),
+    Exercise(
+        number="5.6",
+        name="eta_step",
+        reference=eta_step,
+        cases=list(_eta_cases()),
+        mistakes=ETA_MISTAKES,
+        hints=ETA_HINTS,
+        right="old and fresh noise add up at every step, from T and to 0, and eta = 0 is DDIM.",
+        atol=1e-5,
+    ),
+)

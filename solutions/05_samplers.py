@@ -1,0 +1,680 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["promise"]
+# # 05. Drawing with fewer steps
+#
+# <!-- colab -->
+#
+# **How do I draw with fewer steps?** A trained network is asked again and again while noise becomes a digit. Each
+# question costs time, and the paper that started it all asked a thousand times. Here you write four ways to ask, and
+# measure what each question buys.
+#
+# After this lesson you can
+#
+# - write the samplers DDIM, Heun, DPM-Solver++(2M) and DDPM's ancestral one, each in a few lines;
+# - say which curve they follow, and measure how fast each comes near it;
+# - say what eta does, and why old and fresh noise add up the way they do;
+# - compare samplers fairly: by calls of the network, at a stated number of pictures, beside the noise of the measure.
+#
+# **Prerequisites:** lessons 01 and 02 (the jump, the best guess, the reverse step); Python and numpy. The torch calls
+# that you need for an exercise are named in it. The network comes trained; lesson 04 shows how.
+#
+# **Time:** about 100 minutes of yours; after section 5 is a good place for a break. The computing takes about 3
+# minutes on a CPU and 2 minutes on a GPU machine. **Download:** MNIST, 11 MB, unless it is here already.
+
+# %% tags=["setup"]
+# <setup>
+
+# %%
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from course_lib import data, recipes, schedules, viz
+from course_lib.checks import check
+from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.page import predict, show
+from course_lib.profile import budget
+from course_lib.widgets import explore
+
+model = recipes.load_denoiser(data.shipped("mnist-ddpm"))  # a Predictor, trained for ten minutes
+flow = model.schedule  # x_t = (1 - t/T) x0 + (t/T) eps, T = 1000
+print(f"{sum(p.numel() for p in model.net.parameters()):,} weights, schedule {flow.name}, T = {flow.T}")
+
+# %% [markdown]
+# ## 1. Guess, and mix again
+#
+# `model(x_t, t)` answers with a pair: its best guess of the picture, `x0`, and of the noise, `eps`. Lesson 02 showed
+# that one guess from much noise is a blur. So the digit has to come in steps, and each step does what lesson 01 did
+# to real digits: it mixes a picture with noise. Only that the picture and the noise are guesses, and that there is a
+# little less noise than before:
+#
+# $$x_{next} = a_{next}\, \hat x_0 + s_{next}\, \hat\epsilon \qquad \text{(DDIM, eq. 12, without new noise)}$$
+#
+# Here $a$ is signal_rate and $s$ is noise_rate. Nothing in this formula says how far apart t and t_next are.
+#
+# ### Exercise 5.1 - guess and mix again (10 minutes, difficulty 2 of 5)
+#
+# Write `ddim_step`. It gets a predictor, a schedule, `x_t` of shape `(B, *dims)` and two whole numbers, `t` in 1..T
+# and `t_next` in 0..t-1. It returns x at t_next, like `x_t`, for pictures and for points alike.
+#
+# Useful: `x0, eps = predict(x_t, torch.full((len(x_t),), t))` asks about the whole batch at step t;
+# `schedule.rates(t, x_t)` returns the pair signal_rate, noise_rate of row t, shaped to multiply `x_t`.
+
+
+# %% tags=["exercise"]
+def ddim_step(predict, schedule, x_t, t, t_next):
+    """Step from t to t_next: guess the picture and the noise, mix them again with less noise (DDIM, eq. 12)."""
+    # <solution>
+    x0, eps = predict(x_t, torch.full((len(x_t),), t))
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x0 + s_next * eps
+    # </solution>
+
+
+# %% tags=["check"]
+ddim_step = check("5.1", ddim_step)
+
+# %% [markdown]
+# A sampler is this step in a loop, down a list of times from T to 0. Now your step draws: ten digits from the same ten
+# noises, with 2, 4, 8 and 40 steps.
+#
+# **Before you run it.** The four rows begin with the same noise and never get any other. Will a column show the same
+# digit four times, or four different ones?
+
+# %% tags=["prediction"]
+same = predict("5.a", "the same noise, with 8 and with 40 steps, becomes", options=["the same digit", "another digit"])
+
+
+# %%
+@torch.no_grad()  # nothing is trained here
+def walk(step, x, times, predict=model, schedule=flow):
+    """Walk from noise down the times and return x at each of them."""
+    path = [x]
+    for t, t_next in pairwise(times):
+        path.append(step(predict, schedule, path[-1], t, t_next))
+    return path
+
+
+noise = torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(3))
+rows = {f"{n} steps": walk(ddim_step, noise, flow.steps(n))[-1] for n in (2, 4, 8, 40)}
+print("times of 4 steps:", flow.steps(4))
+
+# %% tags=["picture"]
+figure = viz.picture_rows(rows)
+show(
+    figure,
+    "Four rows of ten digits: blurs after 2 steps, soft digits after 4, and nearly equal crisp ones after 8 and 40.",
+)
+
+# %%
+far = (rows["8 steps"] - rows["40 steps"]).square().mean().sqrt()
+other = (rows["40 steps"] - rows["40 steps"].roll(1, 0)).square().mean().sqrt()
+print(f"8 against 40 steps: pixels differ by {far:.2f}; one digit against its neighbour: {other:.2f}")
+same.compare("the same digit")
+
+# %% [markdown]
+# **What you saw.** The noise decides which digit it becomes, in most columns from very few steps on; more steps
+# only make it sharper. (A column may change its mind where two digits were close.) So all
+# these walks seem to follow one and the same path, some with longer strides. The next sections make that exact.
+#
+# ## 2. Where to put the steps
+#
+# `flow.steps(n)` spaces the steps evenly in t. Small steps could be placed where they matter more. A simple family of
+# spacings is a power: even in t for power 1, and more and more crowded near clean data for 2 or 3:
+#
+# $$t_i = \max\left(i,\ \text{round}\left(T \cdot (i/n)^{power}\right)\right), \qquad i = n, n-1, \dots, 0$$
+#
+# The maximum keeps the steps apart where the rows of the table would run out.
+#
+# ### Exercise 5.2 - a list of times (10 minutes, difficulty 1 of 5)
+#
+# Write `make_times`. It gets whole numbers `T`, `n` in 1..T and `power` of at least 1, and returns a Python list
+# of n + 1 falling whole numbers, from T to 0.
+#
+# Useful: `round(3.7)` is 4; `range(n, -1, -1)` counts from n down to 0.
+
+
+# %% tags=["exercise"]
+def make_times(T, n, power):
+    """List n + 1 falling steps from T to 0, spaced like a power."""
+    # <solution>
+    return [max(i, round(T * (i / n) ** power)) for i in range(n, -1, -1)]
+    # </solution>
+
+
+# %% tags=["check"]
+make_times = check("5.2", make_times)
+
+# %% tags=["picture"]
+rulers = {f"power {power}": make_times(flow.T, 10, power) for power in (1, 2, 3)}
+figure = viz.rulers(rulers, "t (0: clean data, 1000: noise)")
+show(figure, "Three rulers of eleven marks from 0 to 1000: even for power 1, ever more crowded near 0 for 2 and 3.")
+
+# %% [markdown]
+# Which one is best? To answer that we need a place where the right answer is known.
+#
+# ## 3. The curve behind the steps
+#
+# Divide x by its signal rate: $y = x / a = x_0 + \sigma\,\epsilon$, with $\sigma = s / a$, noise over signal. In these
+# clothes DDIM's step reads $y_{next} = y + (\sigma_{next} - \sigma)\,\hat\epsilon$: a straight stride, with the slope
+# that was measured at its beginning. That is Euler's method for the differential equation
+#
+# $$\frac{dy}{d\sigma} = \hat\epsilon(y, \sigma) \qquad \text{(DDIM, eq. 14; EDM, eq. 1)}$$
+#
+# The equation has one exact solution through each noise. For a network nobody knows it, but in the plane, with the
+# exact predictor of `data.ring()`, we can come as near as we like by taking 3,200 steps.
+
+# %%
+ring = GaussianMixture(data.ring().means.double(), std=0.08)  # in double precision, to see small errors
+fine = schedules.flow(T=6400)  # a finer table than the usual one, for many steps
+exact = ExactPredictor(ring, fine)
+starts = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double()
+paths = {}
+for n in (4, 16, 400):
+    x = walk(ddim_step, starts[:40], make_times(6400, n, 2), exact, fine)
+    paths[f"{n} steps"] = torch.stack(x)
+
+# %% tags=["picture"]
+figure = viz.trajectories(paths, cloud=ring.sample(300, torch.Generator().manual_seed(1)), limit=2.5, size=3.0)
+show(
+    figure,
+    "Paths from noise to a ring of eight clusters: angular with 4 steps, nearly smooth with 16, smooth with 400.",
+)
+
+# %% [markdown]
+# Notice that the smooth curves on the right bend late: they all head for the middle of the ring first, for that is the
+# best guess while nothing is decided, and turn to their cluster in the end. A long stride goes straight on where the
+# curve bends.
+#
+# How fast does the error fall with the number of steps? For a smooth curve it is $C / n^p$ when n is large, and p is
+# called the **order** of the method. Twice the steps halve the error for p = 1 and quarter it for p = 2. On a plot
+# with two logarithmic axes that is a straight line of slope -p.
+#
+# ### Exercise 5.3 - the order (10 minutes, difficulty 2 of 5)
+#
+# Write `order`. It gets two numpy arrays of shape `(K,)`, `steps` and `errors`, all above 0. It returns p, a float: the
+# power in error = C / steps**p that fits best. Useful: `np.log`, and `np.polyfit(x, y, 1)`, which returns slope and
+# intercept of the straight line through points (x, y).
+
+
+# %% tags=["exercise"]
+def order(steps, errors):
+    """Fit the power p in errors = C / steps**p."""
+    # <solution>
+    slope, _ = np.polyfit(np.log(steps), np.log(errors), 1)
+    return float(-slope)
+    # </solution>
+
+
+# %% tags=["check"]
+order = check("5.3", order)
+
+# %% [markdown]
+# **Before you run it.** Which order has DDIM?
+
+# %% tags=["prediction"]
+euler = predict("5.b", "twice the steps make DDIM's error smaller by a factor of", options=[1.4, 2, 4])
+
+# %%
+counts = np.array([5, 10, 20, 40, 80])
+reference = recipes.SAMPLERS["heun"]  # the course's own, of second order, with very many steps
+n = budget(smoke=800, cpu=3200, gpu=3200)
+truth = walk(lambda *where: reference(*where).x_next, starts, make_times(6400, n, 2), exact, fine)[-1]
+
+
+def errors_of(step, power=2):
+    """Mean distance from the exact solution, for each number of steps."""
+    ends = [walk(step, starts, make_times(6400, n, power), exact, fine)[-1] for n in counts]
+    return np.array([float((end - truth).norm(dim=1).mean()) for end in ends])
+
+
+errors = {f"DDIM, power {power}": errors_of(ddim_step, power) for power in (1, 2, 3)}
+
+# %% tags=["picture"]
+lines = {name: (counts, row) for name, row in errors.items()}
+figure = viz.curves(lines, "steps", "mean distance from the exact end", log="xy", markers=True)
+show(figure, "Three falling lines on logarithmic axes, nearly parallel, with a slope of about -1.")
+
+# %%
+p = order(counts, errors["DDIM, power 2"])
+print(", ".join(f"{name}: order {order(counts, row):.2f}" for name, row in errors.items()))
+euler.compare(round(2**p, 2))
+
+# %% [markdown]
+# **What you saw.** DDIM is of first order: twice the steps, half the error. The spacing moves the lines up and down a
+# little and does not change their slope. A steeper line needs a better slope.
+#
+# ## 4. Look before you leap: Heun
+#
+# The slope at the beginning of a stride is not fair to its end. Heun's method takes the Euler stride on trial, asks for
+# the slope where it ended, and goes back to take the stride with the average of the two:
+#
+# $$y_{next} = y + (\sigma_{next} - \sigma)\,\frac{\hat\epsilon + \hat\epsilon_{next}}{2}
+#   \qquad \text{(EDM, algorithm 1)}$$
+#
+# ### Exercise 5.4 - Heun's step (20 minutes, difficulty 4 of 5)
+#
+# Write `heun_step` with the inputs and the result of `ddim_step`. Work in $y = x / a$ and $\sigma = s / a$, and return
+# $x_{next} = a_{next}\, y_{next}$. In two places there is no second slope, and the Euler stride itself is the result:
+# at `t_next == 0`, where no noise is left to ask about, and where `a == 0` (t = T of the flow schedule), where x cannot
+# be divided by a. You may call your `ddim_step`, or write the mixture out again.
+
+
+# %% tags=["exercise"]
+def heun_step(predict, schedule, x_t, t, t_next):
+    """Step with the average of two slopes (EDM, algorithm 1)."""
+    # <solution>
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    x0, eps = predict(x_t, torch.full((len(x_t),), t))
+    euler = a_next * x0 + s_next * eps
+    if t_next == 0 or a == 0:
+        return euler
+    eps_next = predict(euler, torch.full((len(x_t),), t_next)).eps
+    y_next = x_t / a + (s_next / a_next - s / a) * (eps + eps_next) / 2
+    return a_next * y_next
+    # </solution>
+
+
+# %% tags=["check"]
+heun_step = check("5.4", heun_step)
+
+# %% [markdown]
+# ## 5. Remember the last answer: DPM-Solver++(2M)
+#
+# Heun pays for its second slope with a second call. But a moment ago, at the step before, the predictor was asked as
+# well. How x0 changed since then tells how it will go on changing. On the clock of log-SNR, $\lambda = -\log\sigma$, the
+# last step was $h_{last}$ long and the next one is $h$ long; so lean forward, half way into the step:
+#
+# $$D = \hat x_0 + \frac{h}{2\,h_{last}}\,(\hat x_0 - \hat x_0^{\,before}), \qquad
+#   h_{last} = \log\frac{\sigma_{before}}{\sigma}, \quad h = \log\frac{\sigma}{\sigma_{next}}
+#   \qquad \text{(DPM-Solver++, alg. 2)}$$
+#
+# Then D takes the place of x0: the noise that fits it is $(x_t - a D) / s$, and the two are mixed again as before. This
+# is of second order as well, and asks **once** a step.
+#
+# ### Exercise 5.5 - lean forward (10 minutes, difficulty 3 of 5)
+#
+# Write `extrapolate`. It gets the guesses `x0` and `x0_before`, both `(B, *dims)`, and three plain numbers
+# `sigma_before` > `sigma` > `sigma_next` > 0, of which sigma_before may be infinite (`math.inf`). It returns D, like
+# `x0`. Useful: `math.log`, the natural logarithm, which is infinite at infinity.
+
+# %% tags=["exercise"]
+import math
+
+
+def extrapolate(x0, x0_before, sigma_before, sigma, sigma_next):
+    """Guess x0 half way into the next step, from its change over the last one (DPM-Solver++, algorithm 2)."""
+    # <solution>
+    h_last = math.log(sigma_before / sigma)
+    h = math.log(sigma / sigma_next)
+    return x0 + h / (2 * h_last) * (x0 - x0_before)
+    # </solution>
+
+
+# %% tags=["check"]
+extrapolate = check("5.5", extrapolate)
+
+# %% [markdown]
+# The step around your function has to remember something, so `make_dpm_step()` makes a fresh step with an empty memory
+# for each walk. The first step has nothing to remember, and the last one ends at sigma 0, infinitely far in log-SNR:
+# both are DDIM's.
+
+
+# %%
+def make_dpm_step():
+    """Make a step that remembers the guess of the step before."""
+    memory = []
+
+    def step(predict, schedule, x_t, t, t_next):
+        x0 = predict(x_t, torch.full((len(x_t),), t)).x0
+        (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+        D, sigma = x0, float(schedule.sigma[t])
+        if memory and t_next > 0:
+            D = extrapolate(x0, *memory, sigma, float(schedule.sigma[t_next]))
+        memory[:] = [x0, sigma]
+        return a_next * D + s_next * (x_t - a * D) / s
+
+    return step
+
+
+# %% [markdown]
+# Now all three against the exact solution. A fair comparison counts **calls of the predictor**, the only thing that
+# costs time.
+#
+# **A claim on trial:** *"A second-order sampler needs half the calls of a first-order one."*
+
+
+# %%
+class Counted:
+    """A predictor that counts how often it is asked."""
+
+    def __init__(self, predict):
+        self.predict, self.calls = predict, 0
+
+    def __call__(self, x_t, t, cond=None):
+        self.calls += 1
+        return self.predict(x_t, t, cond)
+
+
+lines, slopes = {}, {}
+for name, make in {"DDIM": lambda: ddim_step, "Heun": lambda: heun_step, "2M": make_dpm_step}.items():
+    calls, row = [], []
+    for n in counts:
+        asked = Counted(exact)
+        end = walk(make(), starts, make_times(6400, n, 2), asked, fine)[-1]
+        calls.append(asked.calls)
+        row.append(float((end - truth).norm(dim=1).mean()))
+    lines[name], slopes[name] = (calls, row), order(counts, np.array(row))
+
+# %% tags=["picture"]
+figure = viz.curves(lines, "calls of the predictor", "mean distance from the exact end", log="xy", markers=True)
+print(", ".join(f"{name}: order {slope:.2f}" for name, slope in slopes.items()))
+show(figure, "DDIM falls with slope -1; Heun and 2M fall with slope -2, and 2M lies below Heun at the same calls.")
+
+# %% [markdown]
+# **What you saw.** Orders near 1, 2 and 2. The claim is wrong in both directions. With few calls second order gains
+# little: at about ten calls Heun is hardly better than DDIM, because each of its steps costs two. With many it gains
+# far more than a factor of two: read off how many calls DDIM would need for the last error of 2M. And between the two of
+# second order it is the bookkeeping that decides: 2M has the same order for half the calls.
+#
+# This is a good place for a break.
+#
+# ## 6. Noise that comes back
+#
+# DDPM's own sampler, which you wrote in lesson 02, is different: it adds fresh noise in each step. DDIM's paper
+# has both as two ends of one family, with a number $\eta$ between 0 and 1. Let $shrink = \sigma_{next} / \sigma$. Then
+#
+# $$x_{next} = a_{next}\,\hat x_0 + kept\;\hat\epsilon + std\;\epsilon', \qquad
+#   std = \eta\, s_{next} \sqrt{1 - shrink^2} \qquad \text{(DDIM, eq. 12 and 16)}$$
+#
+# where $\epsilon'$ is fresh noise. What is $kept$? At t_next there must be noise of deviation $s_{next}$, no more and no
+# less, for that is what the predictor will be told. Old and fresh noise are independent, so their variances add up:
+#
+# $$kept^2 + std^2 = s_{next}^2$$
+#
+# ### Exercise 5.6 - old noise and fresh noise (15 minutes, difficulty 3 of 5)
+#
+# Write `eta_step`. It gets the inputs of `ddim_step`, then `eta`, a number in 0..1, and `noise` of variance 1, like
+# `x_t`. It returns x at t_next, like `x_t`. Compute shrink as `(a * s_next) / (a_next * s)`, which is fine where a is 0.
+# No special case is needed at t_next = 0: see what std is there. Useful: `.sqrt()` of a tensor.
+
+
+# %% tags=["exercise"]
+def eta_step(predict, schedule, x_t, t, t_next, eta, noise):
+    """Step with a share of fresh noise: none at eta = 0, as much as DDPM's at eta = 1 (DDIM, eq. 12 and 16)."""
+    # <solution>
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    x0, eps = predict(x_t, torch.full((len(x_t),), t))
+    shrink = (a * s_next) / (a_next * s)  # sigma_next / sigma
+    std = eta * s_next * (1 - shrink**2).sqrt()
+    kept = (s_next**2 - std**2).sqrt()
+    return a_next * x0 + kept * eps + std * noise
+    # </solution>
+
+
+# %% tags=["check"]
+eta_step = check("5.6", eta_step)
+
+# %% [markdown]
+# Three walks from **one** noise, ten digits each, with 50 steps. Every column gets fresh noise of its own.
+
+
+# %%
+def make_eta_step(eta, generator):
+    """Make a step that draws its fresh noise from a generator."""
+
+    def step(predict, schedule, x_t, t, t_next):
+        fresh = torch.randn(x_t.shape, generator=generator)
+        return eta_step(predict, schedule, x_t, t, t_next, eta, fresh)
+
+    return step
+
+
+one = noise[:1].expand(10, -1, -1, -1)  # the same noise ten times
+rows = {}
+for eta in (0.0, 0.3, 1.0):
+    step = make_eta_step(eta, torch.Generator().manual_seed(5))
+    rows[f"eta = {eta}"] = walk(step, one, flow.steps(50))[-1]
+
+# %% tags=["picture"]
+figure = viz.picture_rows(rows)
+show(figure, "Ten equal digits at eta 0; ten versions of nearly one digit at 0.3; ten different digits at eta 1.")
+
+# %% [markdown]
+# **What you saw.** At eta 0 the noise at the start decides everything. At eta 1 it decides next to nothing: the fresh
+# noise of later steps has the last word. Both can draw every digit there is, if the starts differ.
+
+# %% [markdown]
+# ## 7. On digits: what does a call buy?
+#
+# For digits there is no exact predictor and no answer key, and nobody wants one curve's end as such. What counts
+# is whether a crowd of drawn digits looks like a crowd of real ones. `evaluate` measures it with a small classifier of
+# digits: it compares the mean and covariance of 128 features (the Frechet distance; 0 for equal crowds).
+#
+# Two things have to be known before any comparison. A small crowd scores too high, even one of real digits, so the
+# number of pictures is stated and the same for all. And chance moves the score. So we look at real digits first: ten
+# different crowds of them, against the first 10,000 of the training set.
+
+# %%
+from course_lib.evaluate import load_digit_features
+from course_lib.metrics import frechet_distance
+
+N = budget(smoke=60, cpu=400, gpu=2000)
+see = load_digit_features()
+real = data.handwritten()  # MNIST, or the embedded digits where it is not to be had
+print(f"features: {see.name}; real digits: {real.name}; N = {N}")
+features, _ = see(real.pictures[: len(real.pictures) // 6])
+
+
+def distance(seen):
+    """Frechet distance of a crowd's features (N, 128) from the real ones."""
+    return frechet_distance(features, seen, feature_name=see.name).value
+
+
+# %%
+generator = torch.Generator().manual_seed(0)
+rest = real.pictures[len(features) :]
+crowds = [rest[torch.randperm(len(rest), generator=generator)[:N]] for _ in range(10)]
+floor = [distance(see(crowd)[0]) for crowd in crowds]
+print(f"real digits, ten crowds of {N}: {np.mean(floor):.1f}, give or take {np.std(floor):.1f}")
+
+# %% [markdown]
+# That is the floor: no sampler can be expected below it. Now the same N noises go to four samplers, with 6, 10, 20 and
+# 50 calls each. Heun gets fewer steps, so that its calls are the same (its first and its last step ask once).
+#
+# **Before you run it.** With 50 calls, which one will be clearly ahead of the others?
+
+# %% tags=["prediction"]
+ahead = predict("5.c", "clearly ahead with 50 calls", options=["ancestral", "DDIM", "Heun", "2M", "none of them"])
+
+# %%
+makers = {
+    "ancestral": lambda: make_eta_step(1.0, torch.Generator().manual_seed(7)),
+    "DDIM": lambda: ddim_step,
+    "Heun": lambda: heun_step,
+    "2M": make_dpm_step,
+}
+budgets = (6, 10, 20, 50)
+crowd = torch.randn(N, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def draw_crowd(name, calls):
+    """Draw digits from the noises of the crowd, 100 at a time."""
+    times = flow.steps(calls // 2 + 1 if name == "Heun" else calls)
+    drawn = [walk(makers[name](), part, times)[-1] for part in crowd.split(100)]
+    return torch.cat(drawn).clamp(-1, 1)
+
+
+# %%
+seen = {(name, calls): see(draw_crowd(name, calls))[0] for name in makers for calls in budgets}
+scores = {name: [distance(seen[name, calls]) for calls in budgets] for name in makers}
+print("calls     " + "".join(f"{calls:>9d}" for calls in budgets))
+for name, row in scores.items():
+    print(f"{name:10s}" + "".join(f"{score:9.1f}" for score in row))
+print(f"{'real':10s}" + f"{np.mean(floor):9.1f}" * len(budgets))
+
+# %% tags=["picture"]
+lines = {name: (budgets, row) for name, row in scores.items()}
+lines["real digits"] = (budgets, [np.mean(floor)] * len(budgets))
+figure = viz.curves(lines, "calls of the network", f"Frechet distance, N = {N}", log="xy", markers=True)
+show(
+    figure,
+    "Scores fall with the calls: ancestral begins highest and 2M lowest; at 20 and 50 calls all are close together.",
+)
+
+# %% [markdown]
+# Which of these differences are real? Score only half of the pictures, drawn by lot, again and again: the spread of
+# these scores is about what chance does to the whole. (That is the delete-half jackknife.) All samplers began
+# with the same noises, so the same half of each is compared.
+
+# %%
+halves = [torch.randperm(N, generator=generator)[: N // 2].numpy() for _ in range(budget(smoke=4, cpu=10, gpu=10))]
+
+
+def lead(one, other, calls):
+    """How much lower the first one scores than the second, and how much chance there is in it."""
+    gaps = [distance(seen[other, calls][half]) - distance(seen[one, calls][half]) for half in halves]
+    return np.mean(gaps), np.std(gaps)
+
+
+for calls in budgets:
+    best = min(scores, key=lambda name: scores[name][budgets.index(calls)])
+    leads = {other: "{:.1f} +- {:.1f}".format(*lead(best, other, calls)) for other in scores if other != best}
+    print(f"{calls:3d} calls: {best} leads", ", ".join(f"{other} by {by}" for other, by in leads.items()))
+
+# %%
+leader = min(scores, key=lambda name: scores[name][-1])
+leads = [lead(leader, other, budgets[-1]) for other in scores if other != leader]
+clear = all(gap > 2 * chance for gap, chance in leads)
+ahead.compare(leader if clear else "none of them")
+
+# %% [markdown]
+# **What you saw.** RESULTS
+#
+# ## 8. Two samplers, one noise
+#
+# Drag the slider from noise to data. Both samplers began with the same noise; the upper row of each is x_t, the lower
+# one is what the network takes for the picture at that moment.
+
+# %%
+eight = noise[:8]
+walks = {"2M": flow.steps(10), "ancestral": flow.steps(50)}
+filmed = {name: (times, walk(makers[name](), eight, times)) for name, times in walks.items()}
+
+
+def film(t):
+    """Show each sampler at its own step nearest to t."""
+    rows = {}
+    for name, (times, path) in filmed.items():
+        at = min(range(len(times)), key=lambda i: abs(times[i] - t))
+        rows[f"{name}, t = {times[at]}"] = path[at]
+        where = torch.full((8,), max(times[at], 1))
+        with torch.no_grad():
+            rows[f"{name}, x0"] = model(path[at], where).x0
+    return viz.picture_rows(rows)
+
+
+explore(film, alt="Two samplers near t = {t}: x_t of each, and its guess of x0 below.", t=(0, 1000, 600))
+
+# %% [markdown]
+# ## 9. Between two noises
+#
+# If the noise decides the digit, what lies between two noises? The obvious way is the straight line. **A claim on
+# trial:** *"For interpolation you must walk on the sphere, not on the line."*
+
+
+# %%
+def along_the_line(one, other, w):
+    return (1 - w) * one + w * other
+
+
+def along_the_sphere(one, other, w):
+    """Turn from one towards the other by the share w of the angle between them."""
+    angle = torch.acos((one * other).sum() / (one.norm() * other.norm()))
+    return (torch.sin((1 - w) * angle) * one + torch.sin(w * angle) * other) / torch.sin(angle)
+
+
+shares, rows = torch.linspace(0, 1, 9), {}
+for name, between in {"line": along_the_line, "sphere": along_the_sphere}.items():
+    mixed = torch.stack([between(noise[0], noise[4], w) for w in shares])
+    print(f"{name:6s} deviation of the noise: {[round(float(x.std()), 2) for x in mixed]}")
+    rows[name] = walk(make_dpm_step(), mixed, flow.steps(20))[-1]
+
+# %% tags=["picture"]
+figure = viz.picture_rows(rows, columns=[f"{float(w):.2f}" for w in shares])
+show(figure, "Two rows of nine digits, from one to another; the middle of the straight line is fainter or smoother.")
+
+# %% [markdown]
+# **What you saw.** Half way along the line the noise has a deviation of only about 0.7, because variances add and
+# weights of one half leave a quarter of each. The network is told that there is noise of deviation 1. On the sphere the
+# deviation stays where it belongs.
+#
+# ## Summary
+#
+# - A sampler is a loop of: guess the picture and the noise, mix them again with less noise.
+# - Without fresh noise all samplers follow one curve, $dy / d\sigma = \hat\epsilon$. DDIM is Euler's method for it, of
+#   order 1; Heun is of order 2 and asks twice a step; 2M is of order 2 and asks once, as it remembers.
+# - With fresh noise, variances add up: $kept^2 + std^2 = s_{next}^2$.
+# - Compare samplers by calls of the network, at one stated N, beside the score of real data and the spread of chance.
+# - **To remember:** with few calls, order and bookkeeping decide; with many calls, the network does.
+#
+# ## Quiz
+#
+# ### Question 1
+#
+# You guessed how much smaller DDIM's error becomes with twice the steps. Why a factor of two, not more?
+#
+# <details><summary>A. Because each step is half as long and misses the bend by a quarter, but there are twice as many
+# of them.</summary>Right: that is what first order means.</details>
+# <details><summary>B. Because the predictor makes errors of its own.</summary>No: the predictor was exact there. All of
+# the error came from the length of the steps.</details>
+# <details><summary>C. Because the steps were badly placed.</summary>No: three spacings gave three lines of nearly
+# the same slope.</details>
+#
+# ### Question 2
+#
+# Sampler A draws better digits with 20 steps than sampler B with 20 steps. Which should you use?
+#
+# <details><summary>A. A.</summary>Not yet: if A is like Heun, its 20 steps take nearly twice the calls, and B may do
+# better in the same time.</details>
+# <details><summary>B. It depends on how often each asks the network, on N, and on whether the gap is larger than
+# chance.</summary>Right.</details>
+# <details><summary>C. B, because simpler methods are more robust.</summary>No measurement here says so.</details>
+#
+# ### Question 3
+#
+# In a step with eta = 1 you forget to lower the kept noise. What happens?
+#
+# <details><summary>A. Nothing much, noise is noise.</summary>No: the predictor is told how much noise there is, and
+# takes what exceeds it for a part of the picture.</details>
+# <details><summary>B. There is more noise in x than the predictor is told, at every step.</summary>Right: variances
+# add up, and kept**2 + std**2 would exceed s_next**2.</details>
+# <details><summary>C. The walk becomes DDIM.</summary>No: DDIM is what you get when std is 0.</details>
+#
+# ## References
+#
+# - Song, Meng, Ermon: Denoising Diffusion Implicit Models, arXiv:2010.02502v4: eq. 12 (the step), 14 (the differential
+#   equation), 16 (eta).
+# - Karras et al.: Elucidating the Design Space of Diffusion-Based Generative Models (EDM), arXiv:2206.00364: eq. 1 and
+#   algorithm 1 (Heun), eq. 5 (spacing).
+# - Lu et al.: DPM-Solver++, arXiv:2211.01095: algorithm 2 (2M).
+# - Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models, arXiv:2006.11239: algorithm 2 (the ancestral sampler).
+# - Heusel et al.: GANs trained by a two time-scale update rule, arXiv:1706.08500: eq. 6 (the Frechet distance).
+# - Shoemake: Animating rotation with quaternion curves, 1985, doi:10.1145/325165.325242 (the sphere).
+#
+# ## Next
+#
+# You have a complete diffusion model of digits: schedule, objective, network, training, samplers. The later lessons
+# tell it what to draw.
