@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.doors import data_batch, described, generator_or_none, timesteps, whole_number
+from course_lib.doors import data_batch, described, generator_or_none, real_number, timesteps, whole_number
 from course_lib.objectives import Objective, Weight, simple, solve, target
 from course_lib.parallel import share_of
 from course_lib.schedules import Schedule
@@ -27,6 +27,8 @@ __all__ = ["Denoiser", "denoising_loss", "logit_normal_t", "uniform_t"]
 class Denoiser:
     """A trained (or not yet trained) Predictor: net(x_t, t/T, cond) read through an objective.
 
+    clip: data are known to lie in [-clip, clip], so a guess of x0 beyond is cut off there and eps follows it; without
+    it an eps network draws nothing on cosine(), whose first step divides its error by a signal rate of 5e-5.
     Raises ValueError at once for eps on a schedule whose last signal rate is 0: there x_t holds nothing of x0.
 
     >>> from course_lib import models, objectives, schedules
@@ -39,8 +41,11 @@ class Denoiser:
     net: Callable[[Tensor, Tensor, Any], Tensor]
     schedule: Schedule
     objective: Objective
+    clip: float | None = None
 
     def __post_init__(self) -> None:
+        if self.clip is not None and real_number("clip", self.clip, 0) == 0:
+            raise ValueError("expected clip above 0, the largest value in the data, or None, got 0")
         if not callable(self.net):
             raise TypeError(f"expected net to be a network, called as net(x_t, time, cond), got {described(self.net)}")
         if not isinstance(self.schedule, Schedule):
@@ -67,7 +72,12 @@ class Denoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
         output = self.output(x_t, t, cond)
-        return solve(self.objective, output, x_t, *self.schedule.rates(t, x_t))
+        a, s = self.schedule.rates(t, x_t)
+        prediction = solve(self.objective, output, x_t, a, s)
+        if self.clip is None:
+            return prediction
+        x0 = prediction.x0.clamp(-self.clip, self.clip)
+        return Prediction(x0, (x_t - a * x0) / s)
 
 
 def uniform_t(n: int, T: int, generator: torch.Generator | None = None) -> Tensor:

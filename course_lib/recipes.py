@@ -30,7 +30,7 @@ from course_lib.evaluate import evaluate_digits
 from course_lib.features import DigitClassifier
 from course_lib.models.unet import UNet
 from course_lib.muon import Muon
-from course_lib.parallel import is_first_process
+from course_lib.parallel import agreed, is_first_process
 from course_lib.train import fit
 from course_lib.types import Progress
 
@@ -113,10 +113,12 @@ class DigitRun:
     ) -> None:
         if not isinstance(recipe, DigitRecipe):
             raise TypeError(f"expected a DigitRecipe, such as recipes.QUICK, got {described(recipe)}")
-        if profile not in NETS:
+        if not isinstance(profile, str) or profile not in NETS:
             raise ValueError(f"expected profile smoke, cpu or gpu, got {profile!r}")
         if (steps is None) == (minutes is None):
             raise ValueError(f"expected steps or minutes, one of the two, got steps={steps}, minutes={minutes}")
+        steps = None if steps is None else whole_number("steps", steps, 1)
+        seconds = None if minutes is None else 60 * real_number("minutes", minutes, 1e-3)
         self.folder, self.recipe, self.profile, self.command = Path(folder), recipe, profile, command
         self.seed = whole_number("seed", seed, 0, 2**31 - 1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -127,15 +129,12 @@ class DigitRun:
             self.net = UNet(**self.size).to(self.device, memory_format=torch.channels_last)
         self.ema = EMA(self.net, recipe.ema_decay)
         self.seconds = 0.0
+        self.done = False
         begin = time.perf_counter()
-        self.step_seconds = self._pace()
-        self.steps = self._kept_steps() or (
-            whole_number("steps", steps, 1)
-            if minutes is None
-            else max(
-                1, round((60 * real_number("minutes", minutes, 1e-3) - time.perf_counter() + begin) / self.step_seconds)
-            )
-        )
+        self.step_seconds = agreed(self._pace())
+        if steps is None:
+            steps = max(1, round((seconds - time.perf_counter() + begin) / self.step_seconds))
+        self.steps = int(agreed(self._kept_steps() or steps))  # one number, or processes would wait for ever
 
     @property
     def denoiser(self) -> Denoiser:
@@ -143,12 +142,15 @@ class DigitRun:
         return self._denoiser(self.ema.net)
 
     def __iter__(self) -> Iterator[Progress]:
+        if self.done:
+            return
         for progress in self._fit(self.net, self.ema, self.steps, self.folder / "run"):
             self.seconds = progress.seconds
             yield progress
         if is_first_process():
             checkpoints.save(self.folder, self.ema.net.state_dict(), self._card())
             shutil.rmtree(self.folder / "run", ignore_errors=True)
+        self.done = True
 
     def _fit(self, net: UNet, ema: EMA, steps: int, folder: Path | None) -> Iterator[Progress]:
         x = self.digits.pictures.to(self.device)
@@ -282,22 +284,27 @@ def draw(
     sampler: a name in SAMPLERS. label: draw only this digit. The same call draws the same digits.
     Raises ValueError for another sampler, more steps than the schedule has, or a label for a model without labels.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"expected sampler {', '.join(SAMPLERS)}, got {sampler!r}")
-    n, times = whole_number("n", n, 1), denoiser.schedule.steps(steps)
+    if not isinstance(denoiser, Denoiser) or not isinstance(denoiser.net, nn.Module):
+        raise TypeError(f"expected a Denoiser of a network, such as load_denoiser gives, got {described(denoiser)}")
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
+        raise ValueError(f"expected sampler {', '.join(SAMPLERS)}, got {described(sampler)}")
+    n, schedule = whole_number("n", n, 1), denoiser.schedule
+    times = schedule.steps(whole_number("steps", steps, 1, schedule.T))
     labels = _labels(denoiser.net, n, label)
     device = next(denoiser.net.parameters()).device
     generator, drawn = torch.Generator().manual_seed(whole_number("seed", seed, 0, 2**31 - 1)), []
     for rows in torch.arange(n).split(250):
         noise = torch.randn(len(rows), 1, 28, 28, generator=generator).to(device)
         cond = None if labels is None else labels[rows].to(device)
-        x0 = samplers.sample(SAMPLERS[sampler], denoiser, denoiser.schedule, noise, times, cond, generator=generator)
+        x0 = samplers.sample(SAMPLERS[sampler], denoiser, schedule, noise, times, cond, generator=generator)
         drawn.append(x0.clamp(-1, 1).cpu())
     return torch.cat(drawn)
 
 
 def muon(net: UNet, lr: float) -> Muon:
     """Make the optimiser for a U-Net: Muon for the kernels between the first and the last layer, Adam for the rest."""
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"expected net to be a U-Net, got {described(net)}")
     weights = dict(net.named_parameters())
     inner = {n for n, weight in weights.items() if weight.ndim == 4 and not n.startswith(("read.", "write."))}
     return Muon([weights[n] for n in weights if n in inner], [weights[n] for n in weights if n not in inner], lr)
@@ -314,18 +321,19 @@ def machine() -> str:
     return f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads"
 
 
-def _labels(net: UNet, n: int, label: int | None) -> Tensor | None:
+def _labels(net: nn.Module, n: int, label: int | None) -> Tensor | None:
+    classes = getattr(net, "classes", 0)
     if label is None:
-        return torch.arange(n) % net.classes if net.classes else None
-    if not net.classes:
+        return torch.arange(n) % classes if classes else None
+    if not classes:
         raise ValueError(f"expected a model with labels to draw a {label}, got one without: see mnist-ddpm-labels")
-    return torch.full((n,), whole_number("label", label, 0, net.classes - 1))
+    return torch.full((n,), whole_number("label", label, 0, classes - 1))
 
 
 def _denoiser(net: UNet, schedule: str, objective: str) -> Denoiser:
     named = {"cosine": schedules.cosine, "linear": schedules.linear_beta, "flow": schedules.flow}
     rows = {row.name: row for row in (objectives.eps, objectives.x0, objectives.v, objectives.flow)}
-    return Denoiser(net, named[schedule](), rows[objective])
+    return Denoiser(net, named[schedule](), rows[objective], clip=1.0 if objective == "eps" else None)
 
 
 def _rise_and_fall(lr: float, warm_up: float, done: float) -> float:

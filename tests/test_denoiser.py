@@ -221,3 +221,13 @@ def test_generators_of_either_device_draw_for_pictures_on_a_gpu(draw_t, device):
     generator = torch.Generator(device).manual_seed(0)
     loss = denoising_loss(denoiser, torch.ones(8, 1, 4, 4, device="cuda"), draw_t=draw_t, generator=generator)
     assert loss.device.type == "cuda" and torch.isfinite(loss)
+
+
+def test_clip_bounds_the_guess_and_keeps_x_t_whole():
+    schedule, x_t, t = schedules.cosine(), 3 * torch.randn(6, 1, 4, 4), torch.tensor([1, 10, 500, 900, 999, 1000])
+    open_, clipped = (Denoiser(lambda x, time: x.sin(), schedule, objectives.eps, clip) for clip in (None, 1.0))
+    x0, eps = clipped(x_t, t)
+    a, s = schedule.rates(t, x_t)
+    assert x0.abs().max() <= 1 and open_(x_t, t).x0.abs().max() > 100
+    assert worst(x0, open_(x_t, t).x0.clamp(-1, 1)) == 0
+    assert worst(a * x0 + s * eps, x_t) < 1e-5

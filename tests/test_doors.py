@@ -298,8 +298,11 @@ DOORS = [
     ("handwritten", lambda train: handwritten_offline(train), {"train": True}, {"train": nothing(NONE, INTEGERS)}),
     # F2: algorithms
     (
-        "Denoiser", Denoiser, {"net": NET, "schedule": SCHEDULE, "objective": objectives.eps},
-        {"net": NOT_CALLABLE, "schedule": NOT_SCHEDULE | st.just(schedules.flow(5)), "objective": OBJECTIVES},
+        "Denoiser", Denoiser, {"net": NET, "schedule": SCHEDULE, "objective": objectives.eps, "clip": 1.0},
+        {
+            "net": NOT_CALLABLE, "schedule": NOT_SCHEDULE | st.just(schedules.flow(5)), "objective": OBJECTIVES,
+            "clip": SIZES.filter(lambda size: size is not None),
+        },
     ),
     (
         "Denoiser.output", DENOISER.output, {"x_t": X, "t": T},
