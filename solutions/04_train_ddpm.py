@@ -1,0 +1,737 @@
+# %% [markdown] tags=["promise"]
+# # 04. Can I train one myself?
+#
+# <!-- colab -->
+#
+# **Can I train one myself?** Yes, on this machine, in minutes. In this lesson you write the parts that a
+# training is made of, train a diffusion model on 60,000 handwritten digits from random weights, watch the
+# digits grow out of the noise, stop in the middle and go on as if nothing had happened, and find out by
+# experiment which choices help when time is short.
+#
+# - **Prerequisites:** lessons 01 (schedules), 02 (the loss, the four languages, the reverse step) and 03 (the
+#   U-Net).
+# - **Time:** 75 minutes of yours; about 6 minutes of computing on two CPU cores, less on a GPU.
+# - **Download:** MNIST, 12 MB, once; without a network the lesson goes on with digits that are installed
+#   already.
+
+# %% tags=["setup"]
+# <setup>
+
+# %% [markdown]
+# ## 1. The plan
+#
+# Everything is there but the training. Lesson 01 gave the schedule, which mixes pictures with noise. Lesson
+# 02 gave the loss: draw a step $t$ and a noise for each picture, ask the network which noise it was, take the
+# squared error. Lesson 03 gave the network. Training is to repeat four things: draw a batch, compute the
+# loss, compute the gradient, move the weights a little against it.
+#
+# Whole data sets of this size live in memory, on the device that computes. Two networks are used: a small one
+# for experiments, and a larger one at the end.
+
+# %%
+import copy
+import time
+
+import torch
+
+from course_lib import data, objectives, schedules, viz
+from course_lib.checks import check
+from course_lib.models.unet import UNet
+from course_lib.page import predict, show
+from course_lib.profile import budget, profile
+
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+digits, held_out = data.handwritten(), data.handwritten(train=False)
+pictures = digits.pictures.to(device)  # (60000, 1, 28, 28), white on black
+print(f"{digits.name}: {tuple(pictures.shape)}, values {pictures.min():.0f} to {pictures.max():.0f}, on {device}")
+
+# %%
+SMALL = {"smoke": (8, 16), "cpu": (24, 48), "gpu": (64, 128)}[profile()]  # channels at each size of picture
+LARGE = {"smoke": (8, 16), "cpu": (48, 96), "gpu": (96, 192)}[profile()]
+
+
+def new_net(widths, seed=0):
+    torch.manual_seed(seed)  # the same seed, the same random start
+    net = UNet(widths=widths, blocks=1, patch=2)  # patch 2: four pixels become one, as in lesson 03
+    return net.to(device, memory_format=torch.channels_last)  # a layout that convolutions like
+
+
+for name, widths in {"small": SMALL, "large": LARGE}.items():
+    print(f"{name}: {sum(weight.numel() for weight in new_net(widths).parameters()):,} weights")
+
+# %% [markdown]
+# ## 2. The parts of a training
+#
+# First, how large is a step? AdamW divides each weight's gradient by its usual size, so `lr` is about how far
+# each weight moves in one step. Large steps learn fast, and then jitter around the goal: at the end they
+# should be small. At the very beginning AdamW does not know yet what is usual, so the first steps should be
+# small as well. Hence a curve in two straight pieces: up from 0 to the highest rate, during the *warm-up*,
+# and down to 0 for the rest of the run.
+#
+# ### Exercise 4.1 - up, then down (5 minutes, difficulty 1 of 5)
+#
+# Write `learning_rate`. It gets `done`, the share of the run that is over (a number in [0, 1)), the `highest`
+# rate, and `warm_up`, the share of the run that the rise takes (in [0, 1), and it may be 0). It returns the
+# rate, a number: 0 at `done = 0`, `highest` at `done = warm_up`, and towards 0 at `done = 1`, straight lines
+# in between. Plain Python will do. Without a warm-up the run begins at `highest`.
+
+# %% tags=["exercise"]
+def learning_rate(done, highest, warm_up):
+    """Rise from 0 to the highest rate during the warm-up, then fall to 0."""
+    # <solution>
+    if done < warm_up:
+        return highest * done / warm_up
+    return highest * (1 - done) / (1 - warm_up)
+    # </solution>
+
+
+# %% tags=["check"]
+learning_rate = check("4.1", learning_rate)
+
+# %% tags=["picture"]
+shares = torch.linspace(0, 1, 201)[:-1].tolist()
+lines = {f"warm_up = {w}": (shares, [learning_rate(done, 2e-3, w) for done in shares]) for w in (0.05, 0.3)}
+figure = viz.curves(lines, "share of the run that is done", "learning rate")
+show(figure, "Two learning rates against the share done: straight up to 0.002, one early and one late, then down to 0.")
+
+# %% [markdown]
+# **What you saw.** A small triangle, leaning left. Its area is how far the weights can travel; its right end
+# is what lets them come to rest.
+#
+# Now the step itself. `loss_fn(x0, generator)` is lesson 02's loss as a function of a batch. One thing is
+# new: some batches have a gradient that is many times as long as usual, and one such step could undo many
+# good ones. So the gradient, all numbers of all weights taken as one long arrow, is shortened to a length of
+# 1 where it is longer.
+#
+# ### Exercise 4.2 - one training step (10 minutes, difficulty 2 of 5)
+#
+# Write `train_step`. It gets the network `net`, a torch `optimizer` over its weights, `loss_fn`, a batch
+# `x0`, a `generator`, and the rate `lr` for this step. It sets the rate for *all* groups of weights, computes
+# the loss once, moves the weights once along a fresh gradient that is limited to a length of 1, and returns
+# the loss as a plain Python number.
+#
+# Useful: `optimizer.param_groups` is a list of dicts, each with an entry `"lr"`; `optimizer.zero_grad()`;
+# `loss.backward()`, which *adds* to the gradients that are there; `torch.nn.utils.clip_grad_norm_(weights,
+# longest)`, which shortens the gradient of `weights`, such as `net.parameters()`, in place;
+# `optimizer.step()`; `loss.item()`.
+
+# %% tags=["exercise"]
+def train_step(net, optimizer, loss_fn, x0, generator, lr):
+    """Move the weights once against the gradient of the loss, and report the loss."""
+    # <solution>
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    loss = loss_fn(x0, generator)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+    # </solution>
+
+
+# %% tags=["check"]
+train_step = check("4.2", train_step)
+
+# %% [markdown]
+# Every step follows one batch, so the weights jitter. A cheap cure (DDPM, section 4): beside the network in
+# training, keep an *average* of its weights over the last steps, and draw with that. After each step,
+#
+# $$\text{average} \leftarrow d \cdot \text{average} + (1 - d) \cdot \text{weights}$$
+#
+# With $d = 0.99$ it looks back over about 100 steps. But what is in it at the beginning? The random start.
+#
+# **Before you compute anything.** With $d = 0.99$ from the first step on, how much of the random start is
+# still in the average after 100 steps?
+
+# %% tags=["prediction"]
+left = predict("4.a", "percent of the random start left after 100 steps", options=[1, 10, 37])
+
+# %% [markdown]
+# A common cure makes $d$ smaller at first: in update $k = 0, 1, 2, \ldots$ it is the smaller one of `decay`
+# and $(1 + k) / (10 + k)$, that is 0.1, 0.18, 0.25 and so on.
+#
+# ### Exercise 4.3 - the running average (10 minutes, difficulty 2 of 5)
+#
+# Write `ema_update`. It gets two networks of the same build, `average` and `net`, the number `k` of updates
+# that were made before (0 at first), and `decay`. It changes the weights of `average` in place, with the
+# smaller decay of the two, and leaves `net` alone. Networks may also hold *buffers*, tensors that are not
+# trained, such as counts: they are copied. Nothing is returned.
+#
+# Useful: `average.parameters()` and `net.parameters()` come in the same order, and so do `.buffers()`; `zip`
+# walks two lists at once. `a.mul_(2)`, `a.add_(b, alpha=3)` (which adds 3 b) and `a.copy_(b)` write into the
+# tensor `a`. Above the `def`, or around the lines, `torch.no_grad()` says that nobody will ask for a
+# gradient.
+
+# %% tags=["exercise"]
+@torch.no_grad()
+def ema_update(average, net, k, decay=0.99):
+    """Move average a little towards the weights of net."""
+    # <solution>
+    decay = min(decay, (1 + k) / (10 + k))
+    for slow, weight in zip(average.parameters(), net.parameters(), strict=True):
+        slow.mul_(decay).add_(weight, alpha=1 - decay)
+    for slow, buffer in zip(average.buffers(), net.buffers(), strict=True):
+        slow.copy_(buffer)
+    # </solution>
+
+
+# %% tags=["check"]
+ema_update = check("4.3", ema_update)
+
+# %% [markdown]
+# Your function can answer the question about the random start. Begin with a weight of 1, let the network's
+# own weight be 0 from then on, and see what stays.
+
+# %%
+one, zero = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+with torch.no_grad():
+    one.weight.fill_(1.0)
+    zero.weight.fill_(0.0)
+for k in range(100):
+    ema_update(one, zero, k)
+    if k + 1 in (1, 10, 30, 100):
+        print(f"after {k + 1:3d} updates: yours {one.weight.item():.1e}, with 0.99 all along {0.99 ** (k + 1):.2f}")
+left.compare(37)
+
+# %% [markdown]
+# **What you saw.** With 0.99 all along, a third of the random start is left after 100 steps, and a random
+# start draws noise. With the smaller decay it is gone after ten. In a short training that decides.
+#
+# ## 3. From noise to picture, in strides
+#
+# To see what the network has learned, we draw with it while it trains. Lesson 02's reverse step goes from $t$
+# to $t - 1$, a thousand times; for a look in between that is too slow. Equation 7 holds for longer strides as
+# well. What matters is how much noise was added between $t_\text{next}$ and $t$ all together:
+#
+# $$\beta = 1 - \frac{\bar\alpha_t}{\bar\alpha_n} \qquad
+#   \mu = \frac{\sqrt{\bar\alpha_n}\, \beta\, x_0 + \sqrt{1 - \beta}\, (1 - \bar\alpha_n)\, x_t}{1 - \bar\alpha_t}
+#   \qquad \sigma^2 = \frac{1 - \bar\alpha_n}{1 - \bar\alpha_t}\; \beta \qquad (n = t_\text{next})$$
+#
+# ### Exercise 4.4 - the ancestral step (15 minutes, difficulty 3 of 5)
+#
+# Write `ancestral_step`. It gets a predictor `predict`, the `schedule`, noisy data `x_t` of shape `(B,
+# *dims)`, whole numbers `t > t_next` in 0..T, and `noise` like `x_t`. It returns the data at `t_next`, like
+# `x_t`: the mean above plus the *standard deviation* times the noise. One thing more: a picture has values in
+# [-1, 1], so the guessed `x0` is limited to that before it is used; `x_t` and the result are noisy, and are
+# not.
+#
+# Useful: `predict(x_t, steps).x0` is the guess, where `steps` holds one t for each picture:
+# `torch.full((len(x_t),), t, device=x_t.device)`. `x.clamp(-1, 1)` limits. `schedule.alpha_bar[t]` is one
+# number (a tensor with `.sqrt()`), and row 0 is 1: at `t_next = 0` the formula leaves no noise, without an
+# `if`.
+
+# %% tags=["exercise"]
+def ancestral_step(predict, schedule, x_t, t, t_next, noise):
+    """Draw the data at t_next from the normal distribution of DDPM's eq. 7, for a stride of any length."""
+    # <solution>
+    x0 = predict(x_t, torch.full((len(x_t),), t, device=x_t.device)).x0.clamp(-1, 1)
+    alpha_bar, alpha_bar_next = schedule.alpha_bar[t], schedule.alpha_bar[t_next]
+    beta = 1 - alpha_bar / alpha_bar_next
+    mean = alpha_bar_next.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - alpha_bar_next) * x_t
+    variance = (1 - alpha_bar_next) / (1 - alpha_bar) * beta
+    return mean / (1 - alpha_bar) + variance.sqrt() * noise
+    # </solution>
+
+
+# %% tags=["check"]
+ancestral_step = check("4.4", ancestral_step)
+
+# %%
+from itertools import pairwise
+
+from tqdm.auto import tqdm
+
+
+@torch.no_grad()
+def draw_ancestral(predictor, schedule, n, strides=50, seed=0):
+    """Draw n digits with your step, from the same noises for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 1, 28, 28, generator=generator).to(device)
+    for t, t_next in pairwise(schedule.steps(strides)):
+        noise = torch.randn(n, 1, 28, 28, generator=generator).to(device)
+        x = ancestral_step(predictor, schedule, x, t, t_next, noise)
+    return x.cpu()
+
+
+def show_strip(step, drawn):
+    """Show ten drawings of a network in training, and how many steps it has learned for."""
+    show(viz.picture_rows({f"step {step:4d}": drawn[:10]}, size=0.7), f"Ten drawings after {step} training steps.")
+
+
+# %% [markdown]
+# ## 4. Train it
+#
+# Here are your parts, put together. It is a *generator*: after each step it hands over the loss and the
+# average, and waits. So the `for` loop that uses it can draw, measure or stop whenever it likes.
+
+# %%
+from course_lib.denoiser import Denoiser, denoising_loss, uniform_t
+
+
+def training(net, loss_fn, steps, highest, batch=64):
+    average, optimizer = copy.deepcopy(net), torch.optim.AdamW(net.parameters())
+    stream, generator = data.batches(pictures, batch), torch.Generator().manual_seed(0)
+    for step in range(steps):
+        lr = learning_rate(step / steps, highest, warm_up=0.05)
+        loss = train_step(net, optimizer, loss_fn, next(stream), generator, lr)
+        ema_update(average, net, step)
+        yield step + 1, loss, average
+
+
+def loss_of(net, schedule, objective, draw_t=uniform_t):
+    denoiser = Denoiser(net, schedule, objective)
+    return lambda x0, generator: denoising_loss(denoiser, x0, draw_t=draw_t, generator=generator)
+
+
+# %% [markdown]
+# How long will it take? Measure a few steps on a throw-away network before you start anything long; the first
+# ones do not count, because much is set up in them.
+
+# %%
+cosine, steps = schedules.cosine(), budget(smoke=24, cpu=900, gpu=3000)
+
+
+def seconds_a_step(widths, n=8):
+    net = new_net(widths)
+    for step, *_ in training(net, loss_of(net, cosine, objectives.eps), n + 4, highest=1e-3):
+        if step == 4:
+            begin = time.perf_counter()
+    return (time.perf_counter() - begin) / n
+
+
+print(f"{steps} steps of 64 pictures will take about {steps * seconds_a_step(SMALL):.0f} s")
+
+# %% [markdown]
+# This is a plain DDPM: the language of eps, the cosine schedule, AdamW. Ten noises are put aside, and every
+# now and then the average of the weights so far draws ten digits from them, always the same ten noises. Watch
+# the strips appear.
+
+# %%
+net, losses, copies = new_net(SMALL), [], {}
+moments = [steps // part for part in (24, 12, 6, 3, 2, 1)]
+loop = training(net, loss_of(net, cosine, objectives.eps), steps, highest=2e-3)
+try:
+    for step, loss, average in tqdm(loop, total=steps, desc="training"):
+        losses.append(loss)
+        if step in moments:
+            copies[step] = copy.deepcopy(net), copy.deepcopy(average)
+            show_strip(step, draw_ancestral(Denoiser(average, cosine, objectives.eps), cosine, 10))
+except KeyboardInterrupt:
+    print(f"Stopped at step {step}: the cells below go on with the strips that are there.")
+
+# %% [markdown]
+# **What you saw.** Each strip begins with the same ten noises. At first there is only noise. Then blobs on a
+# dark ground, then strokes, and strokes that close into digits. The network was never shown a stroke on its
+# own: it was asked, again and again, which noise is in a picture.
+#
+# ### A claim on trial: the lower the loss, the better the drawings
+#
+# **Before you run it.** The curve below shows the loss of this run. In its second half, will the loss still
+# fall much? And the drawings?
+
+# %% tags=["prediction"]
+second_half = predict("4.b", "in the second half of the run", options=[
+    "both hardly change", "the drawings alone change much", "both change much"])
+
+# %%
+from course_lib.evaluate import load_digit_features
+from course_lib.metrics import class_coverage, frechet_distance
+from course_lib.recipes import draw
+
+see = load_digit_features()  # a small classifier of digits: lesson 07 asks what such a judge hides
+real, _ = see(digits.pictures[: budget(smoke=1000, cpu=10_000, gpu=10_000)])
+n = budget(smoke=20, cpu=250, gpu=1000)
+
+
+def distance(drawn):
+    """How far drawn digits are from real ones, as the classifier sees them: the Frechet distance."""
+    return frechet_distance(real, see(drawn)[0], feature_name=see.name).value
+
+
+print(f"the floor: {n} real digits are {distance(digits.pictures[-n:]):.0f} away from {len(real):,} other real digits")
+
+# %% [markdown]
+# The Frechet distance compares the mean and the spread of two sets of pictures, in the 128 numbers that a
+# small classifier computes before it decides; lesson 07 puts it on trial. Small sets score too high, so only
+# equal numbers of drawings may be compared, and real digits do not score 0. The test loss is taken on digits
+# that were not trained on, always with the same noise. To be fast, these drawings use 20 steps of a sampler
+# from lesson 05.
+
+# %%
+@torch.no_grad()
+def test_loss(predictor):
+    x0, generator = held_out.pictures[:1000].to(device), torch.Generator().manual_seed(1)
+    return denoising_loss(predictor, x0, generator=generator).item()
+
+
+table = {}
+for step, (weights, average) in copies.items():
+    both = [Denoiser(one, cosine, objectives.eps) for one in (weights, average)]
+    table[step] = [test_loss(both[1]), *(distance(draw(one, n)) for one in both)]
+    print("step {:4d}: test loss {:.4f}, distance {:5.0f} (weights), {:5.0f} (average)".format(step, *table[step]))
+
+# %% tags=["picture"]
+at = list(table)
+first, lines = table[at[0]], {}
+for k, name in enumerate(["test loss of the average", "distance, weights", "distance, average"]):
+    lines[name] = at, [row[k] / first[k] for row in table.values()]
+figure = viz.curves(lines, "training step", "share of its first value", log="xy", markers=True)
+show(figure, "Test loss and distance over the training, as shares of their first values. The loss flattens; the two "
+             "distances, of the weights and of their average, go on falling and end close to each other.")
+
+# %%
+half, end = (table[step] for step in at[-2:])
+loss_fell, distance_fell = 1 - end[0] / half[0], 1 - end[2] / half[2]
+print(f"second half: the loss falls by {loss_fell:.0%}, the distance by {distance_fell:.0%}")
+answers = {(0, 0): "both hardly change", (0, 1): "the drawings alone change much", (1, 1): "both change much"}
+second_half.compare(answers.get((loss_fell > 0.2, distance_fell > 0.2), "the loss alone changes much"))
+
+# %% [markdown]
+# **What you saw.** Within one run, loss and drawings go the same way, but at different speeds: late in the
+# run the loss moves little, and the drawings go on getting better. Most of the loss is noise that nobody can
+# guess. Between *different* objectives a loss says nothing at all, as section 6 shows.
+#
+# **Another claim:** *averaging the weights always helps*. Compare the two columns of distances. In the middle
+# of the run, when steps are large, the average is far ahead. At the end the learning rate has gone to 0 by
+# itself, the weights hardly move, and so there is little left to average.
+#
+# ## 5. Interrupt it
+#
+# A laptop is closed, a free GPU is taken away: trainings stop. What must be kept so that it can go on *as if
+# nothing had happened*, to the last digit?
+#
+# ### Exercise 4.5 - what a checkpoint holds (10 minutes, difficulty 2 of 5)
+#
+# Write `snapshot`. It gets `net` and `average` (networks), the `optimizer`, the random `generator`, and the
+# number `step` of steps that were taken. It returns a dict with five entries of these names: the states of
+# the first four, and the step. The snapshot must not change when the training goes on.
+#
+# Useful: `net.state_dict()` and `optimizer.state_dict()` return dicts of tensors, which are the run's own and
+# not copies; `generator.get_state()` is a tensor; `copy.deepcopy` copies dicts with all that is in them.
+
+# %% tags=["exercise"]
+def snapshot(net, average, optimizer, generator, step):
+    """Put aside all that a training needs to go on as if it had never stopped."""
+    # <solution>
+    states = {
+        "net": net.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "generator": generator.get_state(),
+        "step": step,
+    }
+    return copy.deepcopy(states)
+    # </solution>
+
+
+# %% tags=["check"]
+snapshot = check("4.5", snapshot)
+
+# %% [markdown]
+# Why the optimiser? AdamW keeps two averages of every weight's gradient. Why the generator? It draws t and
+# eps. How large would it all be for the network above?
+
+# %%
+optimizer, generator = torch.optim.AdamW(net.parameters()), torch.Generator()
+train_step(net, optimizer, loss_of(net, cosine, objectives.eps), pictures[:64], generator, lr=0.0)
+states = snapshot(net, average, optimizer, generator, step)
+
+
+def megabytes(state):
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size() / 1e6
+    return sum(map(megabytes, state.values())) if isinstance(state, dict) else 0.0
+
+
+print(", ".join(f"{name} {megabytes(state):.2f} MB" for name, state in states.items()))
+
+# %% [markdown]
+# The course's `fit` is your loop, and with a `folder` it writes such a snapshot there whatever ends the loop:
+# `break`, the stop button, an error. The same call goes on from there.
+#
+# **Before you run it.** One training of 20 steps runs through. A second one stops after 10 steps, forgets
+# everything, and a new network goes on from the folder. The losses of steps 11 to 20 are:
+
+# %% tags=["prediction"]
+again = predict("4.c", "the losses of steps 11 to 20 are", options=["alike", "the same numbers", "larger after a stop"])
+
+# %%
+from tempfile import TemporaryDirectory
+
+from course_lib.ema import EMA
+from course_lib.train import fit
+
+
+def twenty(seed, folder=None, stop=20):
+    net = new_net((8, 16), seed)
+    loss_fn, stream, losses = loss_of(net, cosine, objectives.eps), data.batches(pictures, 32), []
+    for progress in fit(loss_fn, net, stream, steps=20, ema=EMA(net), folder=folder):
+        losses.append(progress.loss)
+        if progress.step == stop:
+            break  # as the stop button would
+    return losses
+
+
+# %%
+without = twenty(seed=0)
+with TemporaryDirectory() as folder:
+    before = twenty(seed=0, folder=folder, stop=10)
+    after = twenty(seed=123, folder=folder)  # a network with another random start, as after switching off
+for step in (10, 11, 15, 20):
+    print(f"step {step}: {without[step - 1]:.9f} without a stop, {(before + after)[step - 1]:.9f} with one")
+print("largest difference:", max(abs(a - b) for a, b in zip(without, before + after, strict=True)))
+again.compare("the same numbers")
+
+# %% [markdown]
+# **What you saw.** The same numbers, to the last digit. "About the same" would be a warning: it means that
+# something was forgotten. (On a GPU, sums may be taken in another order, and the last digits may differ even
+# between two runs without a stop.)
+#
+# ## 6. What helps when time is short?
+#
+# Your DDPM drew digits within a minute. Can the same minute buy more? Here are seven trainings of the same
+# small network, with the same random start, the same batches and the same number of steps. From line to line,
+# little changes:
+#
+# - the language (lesson 02): eps, x0, v, flow;
+# - the schedule (lesson 01): linear, cosine, and the straight line of flow;
+# - the optimiser: AdamW, or Muon, which gives each kernel's step the same size in all directions (its matrix
+#   is replaced by the nearest orthogonal one), where AdamW's step is dominated by a few;
+# - the steps t: all alike, or more of those in the middle (*logit-normal*: t/T is the sigmoid of a normal
+#   number).
+
+# %%
+from course_lib.denoiser import logit_normal_t
+from course_lib.recipes import muon
+
+flow = schedules.flow()
+choices = {  # schedule, objective, optimiser, how t is drawn
+    "eps, linear": (schedules.linear_beta(), objectives.eps, "AdamW", uniform_t),
+    "eps, cosine": (cosine, objectives.eps, "AdamW", uniform_t),
+    "x0, cosine": (cosine, objectives.x0, "AdamW", uniform_t),
+    "v, cosine": (cosine, objectives.v, "AdamW", uniform_t),
+    "flow": (flow, objectives.flow, "AdamW", uniform_t),
+    "flow, Muon": (flow, objectives.flow, "Muon", uniform_t),
+    "flow, Muon, middle": (flow, objectives.flow, "Muon", logit_normal_t),
+}
+
+# %% [markdown]
+# **Before you run it.** Which of the four languages draws best after these few seconds, with AdamW and all
+# steps alike? And which of them has the lowest loss?
+
+# %% tags=["prediction"]
+language = predict("4.d", "the best drawings come from", options=["eps", "x0", "v", "flow"])
+lowest = predict("4.e", "the lowest loss has", options=["eps", "x0", "v", "flow"])
+
+# %%
+precision = torch.bfloat16 if device.type == "cuda" else torch.float32  # half as many bits, where that is quick
+
+
+def prepared(widths, choice, steps, folder=None):
+    """Return a training loop that follows a choice, and the predictor that it makes: the average of its weights."""
+    schedule, objective, optimizer, draw_t = choice
+    net = new_net(widths)
+    ema = EMA(net, decay=0.99)
+    lr, optimizer = (0.02, muon(net, 0.02)) if optimizer == "Muon" else (2e-3, None)  # None: AdamW
+    loop = fit(
+        loss_of(net, schedule, objective, draw_t), net, data.batches(pictures, 64), steps=steps, ema=ema,
+        lr=lambda done: learning_rate(done, lr, warm_up=0.05), optimizer=optimizer, precision=precision, folder=folder,
+    )  # fmt: skip
+    return loop, Denoiser(ema.net, schedule, objective)
+
+
+# %%
+short, results = budget(smoke=12, cpu=240, gpu=1000), {}
+for name, choice in tqdm(choices.items(), desc="trainings"):
+    loop, predictor = prepared(SMALL, choice, short)
+    *_, last = loop
+    drawn = draw(predictor, n)
+    row = results[name] = {"loss": test_loss(predictor), "distance": distance(drawn), "drawn": drawn[:10]}
+    print(f"{name:19s} {last.seconds:4.0f} s, loss {row['loss']:.3f}, distance {row['distance']:5.0f}")
+
+# %% tags=["picture"]
+figure = viz.picture_rows({f"{name}: {row['distance']:.0f}": row["drawn"] for name, row in results.items()}, size=0.6)
+show(figure, "Seven rows of ten drawings, one row for each choice, with its distance; the same noises in each column.")
+
+# %%
+languages = {"eps": "eps, cosine", "x0": "x0, cosine", "v": "v, cosine", "flow": "flow"}
+print(language.compare(min(languages, key=lambda word: results[languages[word]]["distance"])))
+print(lowest.compare(min(languages, key=lambda word: results[languages[word]]["loss"])))
+
+# %% [markdown]
+# **What you saw.** The losses are not comparable: predicting the noise of a nearly clean picture is hard,
+# predicting the picture is easy, and flow asks for a difference of the two, which is larger than either. The
+# network with the lowest loss need not be the one with the best drawings. So much for "the lower the loss,
+# the better".
+#
+# Why does the language matter, when two equations turn one answer into another? At much noise, x0 follows
+# from a guess of eps by a division by a small `signal_rate`: small errors become large pictures. v and flow
+# keep both errors moderate at every t (lesson 02), which shows early, while errors are still large. Muon
+# learns more from each step, and the middle of the flow path is where the picture is decided: at its ends,
+# the answer is nearly known.
+#
+# These are single trainings, with few drawings. Differences of a fifth can be chance; factors are not. And
+# after hours of training on large data the order may be another one.
+#
+# ## 7. The long run
+#
+# Now the best choice, the larger network, and about two minutes. `HOW` decides what the next cell does:
+# `"train"` begins anew, `"resume"` goes on with your own stopped run, `"load"` takes the weights that come
+# with the course (the same choices, ten minutes of training on two cores). Stop it in the middle if you like:
+# nothing is lost.
+
+# %%
+import shutil
+
+HOW = "train"  # or "resume", or "load"
+own = data.data_dir() / "trained" / "lesson-04" / profile()
+steps = budget(smoke=16, cpu=720, gpu=4000)
+if HOW == "train":
+    shutil.rmtree(own, ignore_errors=True)
+
+# %%
+from course_lib.recipes import load_denoiser
+
+if HOW == "load":
+    model = load_denoiser(data.shipped("mnist-ddpm"))
+else:
+    loop, model = prepared(LARGE, choices["flow, Muon, middle"], steps, folder=own)
+    bar = tqdm(total=steps, desc="training")
+    try:
+        for progress in loop:
+            bar.update(progress.step - bar.n)
+            if progress.step in (steps // 16, steps // 4, steps):
+                show_strip(progress.step, draw(model, 10))
+    except KeyboardInterrupt:
+        print('Stopped; nothing is lost. Set HOW = "resume" and run these two cells again to go on.')
+
+# %% tags=["picture"]
+final = draw(model, budget(smoke=40, cpu=500, gpu=1000))
+rows = {f"{k} to {k + 9}": final[k : k + 10] for k in (0, 10, 20, 30)}
+figure = viz.picture_rows(rows, size=0.7)
+show(figure, "Forty drawings of the final network: most can be read as a digit.")
+
+# %% [markdown]
+# These are yours, from random weights. How good are they, and are all ten digits among them?
+
+# %%
+floor = distance(digits.pictures[-len(final) :])
+print(f"distance {distance(final):.0f}, N = {len(final)}; as many real digits: {floor:.0f}")
+_, chances = see(final)
+covered, nats = class_coverage(chances.argmax(1), 10, feature_name=see.name)
+print(f"{covered.value:.0f} of 10 digits occur; {nats.value:.3f} nats from equal shares (all ten alike: 0)")
+
+# %% tags=["picture"]
+counts = torch.bincount(torch.from_numpy(chances.argmax(1)), minlength=10) / len(final)
+truth = torch.bincount(digits.labels, minlength=10) / len(digits.labels)
+figure = viz.shares({"drawn": counts, "training digits": truth}, 0.1, 2 * (0.09 / len(final)) ** 0.5, "digit")
+show(figure, "How often each of the ten digits was drawn, beside its share of the training data.")
+
+# %% [markdown]
+# **What you saw.** All ten, none of them forgotten: a diffusion model is asked about every picture of the
+# training set, so leaving a digit out costs loss. Lesson 06 meets a rival that forgets digits easily. The
+# judge here is itself a network, trained on real digits: where drawings are bad, its opinion means little.
+#
+# **The third claim:** *you need a GPU, and hours*. For faces, yes. For digits you needed two cores and a few
+# minutes. With the same choices, ten minutes on two cores reach a distance of 19 with N = 1,000 (the weights
+# that ship with the course; one seed), where real digits score 10; three minutes reach 37.
+#
+# ## 8. What labels buy
+#
+# One thing was left out: which digit each picture is. A network that is told has an easier task, because it
+# need not find out first what the blur in front of it will be. The course ships one that was trained just
+# like yours, for ten minutes, with labels (lesson 08 shows how). **Before you run it:** told which digit,
+# will it draw better digits, or only the digit that was asked for?
+
+# %% tags=["prediction"]
+told = predict("4.f", "labels buy", options=["better digits, too", "only the choice of the digit"])
+
+# %% tags=["picture"]
+labelled = load_denoiser(data.shipped("mnist-ddpm-labels"))
+rows = {f"a {digit}": draw(labelled, 8, label=digit) for digit in range(10)}
+figure = viz.picture_rows(rows, size=0.55)
+show(figure, "Ten rows of eight drawings: the digits 0 to 9, one row for each label.")
+
+# %%
+unlabelled = load_denoiser(data.shipped("mnist-ddpm"))
+scores = {name: distance(draw(one, n)) for name, one in {"without": unlabelled, "with": labelled}.items()}
+for name, score in scores.items():
+    print(f"ten minutes of training {name} labels: distance {score:.0f}, N = {n}")
+told.compare("better digits, too" if scores["with"] < scores["without"] else "only the choice of the digit")
+
+# %% [markdown]
+# **What you saw.** Same network, same minutes, better digits: with N = 1,000, the distances are 19 without
+# labels and 9 with them, and real digits score 10 (so differences below about 10 mean little; one seed).
+# After three minutes it is 37 against 16. Nothing else in this lesson buys as much. It is not free: somebody
+# had to read 60,000 digits.
+#
+# ## Summary
+#
+# - A training repeats four things: a batch, a loss, a gradient, a small move. Forget the old gradient, limit
+#   the new one.
+# - The learning rate goes up, then down to 0. The average of the weights helps most while the rate is large.
+# - A checkpoint holds all that changes: network, average, optimiser, random numbers, step. Then a stop leaves
+#   no trace.
+# - Losses of different objectives cannot be compared, and late in a run the loss hardly shows what the
+#   drawings gain.
+# - In a short training, v and flow do better than eps; Muon and a good choice of t help, and labels help
+#   most.
+# - **To remember:** compare at the same budget, judge drawings by drawings, and say how many they were.
+#
+# ## Quiz
+#
+# ### Question 1
+#
+# You guessed how much of the random start is left in an average with a decay of 0.99 after 100 steps. Your
+# friend trains for 100 steps, draws with such an average, and sees noise. What happened?
+#
+# <details><summary>A. The network has learned nothing in 100 steps.</summary>Perhaps, but the average does
+# not show it: draw with the weights themselves to find out.</details>
+# <details><summary>B. 37 % of the random start is still in the average.</summary>Right: 0.99 to the power of
+# 100. A smaller decay at the beginning forgets it within ten steps.</details>
+# <details><summary>C. Averages of weights make blurred pictures, and so noise.</summary>No: it is weights
+# that are averaged, not pictures, and late in a run their average draws at least as well.</details>
+#
+# ### Question 2
+#
+# Two trainings on the same data: one with x0 ends at a loss of 0.05, one with flow at 0.2. Which one draws
+# better?
+#
+# <details><summary>A. The one with x0: its loss is four times lower.</summary>No: the two numbers measure
+# errors of different things.</details>
+# <details><summary>B. One cannot say: draw with both, and compare equal numbers of drawings.</summary>Right,
+# and at the same budget.</details>
+# <details><summary>C. The one with flow: a larger loss means that it learned a harder task.</summary>No: a
+# larger loss proves nothing, either.</details>
+#
+# ### Question 3
+#
+# After a stop, a run goes on with its network and its average, but with a new AdamW. What do you expect?
+#
+# <details><summary>A. The same losses to the last digit, because all weights are the same.</summary>No:
+# AdamW's next step depends on what it remembers of earlier gradients.</details>
+# <details><summary>B. It goes on, with other losses, and the first steps are blind.</summary>Right: AdamW has
+# to find out again which gradients are usual.</details>
+# <details><summary>C. It begins again at the loss of step 1.</summary>No: what was learned is in the
+# weights.</details>
+#
+# ## References
+#
+# - Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models, arXiv:2006.11239: algorithm 1 (training), eq.
+#   7 (the reverse step), section 4 (the average of the weights).
+# - Nichol, Dhariwal: Improved Denoising Diffusion Probabilistic Models, arXiv:2102.09672, eq. 17 (the cosine
+#   schedule) and eq. 19 (beta for longer strides).
+# - Loshchilov, Hutter: Decoupled weight decay regularization, arXiv:1711.05101, algorithm 2 (AdamW).
+# - Salimans, Ho: Progressive distillation, arXiv:2202.00512, appendix D (v). Liu, Gong, Liu: Flow straight
+#   and fast, arXiv:2209.03003, eq. 1 (flow). Esser et al.: Scaling rectified flow transformers,
+#   arXiv:2403.03206, eq. 19 (logit-normal steps).
+# - Jordan et al.: Muon, an optimizer for hidden layers in neural networks, 2024,
+#   kellerjordan.github.io/posts/muon.
+# - Heusel et al.: GANs trained by a two time-scale update rule, arXiv:1706.08500, eq. 6 (the Frechet
+#   distance).
+#
+# ## Next
+#
+# [Lesson 05](05_samplers.ipynb) draws from these networks in fewer steps: which sampler, how many steps, and
+# what it costs.
