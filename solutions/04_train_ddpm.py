@@ -254,6 +254,7 @@ def draw_ancestral(predictor, schedule, n, strides=50, seed=0):
     return x.cpu()
 
 
+# %%
 def show_strip(step, drawn):
     """Show ten drawings of a network in training, and how many steps it has learned for."""
     show(viz.picture_rows({f"step {step:4d}": drawn[:10]}, size=0.7), f"Ten drawings after {step} training steps.")
@@ -266,9 +267,6 @@ def show_strip(step, drawn):
 # average, and waits. So the `for` loop that uses it can draw, measure or stop whenever it likes.
 
 # %%
-from course_lib.denoiser import Denoiser, denoising_loss, uniform_t
-
-
 def training(net, loss_fn, steps, highest, batch=64):
     average, optimizer = copy.deepcopy(net), torch.optim.AdamW(net.parameters())
     stream, generator = data.batches(pictures, batch), torch.Generator().manual_seed(0)
@@ -279,8 +277,20 @@ def training(net, loss_fn, steps, highest, batch=64):
         yield step + 1, loss, average
 
 
+# %% [markdown]
+# A `Denoiser` is a network with its schedule and its language, as in lesson 02. `clip=1.0` tells it that pictures
+# lie in [-1, 1], so that its guess of x0 is limited as in your step, whichever sampler asks.
+
+# %%
+from course_lib.denoiser import Denoiser, denoising_loss, uniform_t
+
+
+def denoiser_of(net, schedule, objective):
+    return Denoiser(net, schedule, objective, clip=1.0)
+
+
 def loss_of(net, schedule, objective, draw_t=uniform_t):
-    denoiser = Denoiser(net, schedule, objective)
+    denoiser = denoiser_of(net, schedule, objective)
     return lambda x0, generator: denoising_loss(denoiser, x0, draw_t=draw_t, generator=generator)
 
 
@@ -316,7 +326,7 @@ try:
         losses.append(loss)
         if step in moments:
             copies[step] = copy.deepcopy(net), copy.deepcopy(average)
-            show_strip(step, draw_ancestral(Denoiser(average, cosine, objectives.eps), cosine, 10))
+            show_strip(step, draw_ancestral(denoiser_of(average, cosine, objectives.eps), cosine, 10))
 except KeyboardInterrupt:
     print(f"Stopped at step {step}: the cells below go on with the strips that are there.")
 
@@ -324,6 +334,22 @@ except KeyboardInterrupt:
 # **What you saw.** Each strip begins with the same ten noises. At first there is only noise. Then blobs on a
 # dark ground, then strokes, and strokes that close into digits. The network was never shown a stroke on its
 # own: it was asked, again and again, which noise is in a picture.
+#
+# One line of your step deserves a second look. At t = 1000 the cosine schedule leaves a signal rate of 0.00005, and a
+# guess of x0 from a guess of eps is divided by it. What if the guess is not limited to [-1, 1]?
+
+# %% tags=["picture"]
+from course_lib.recipes import draw
+
+free = Denoiser(average, cosine, objectives.eps)  # without clip
+rows = {"limited": draw(denoiser_of(average, cosine, objectives.eps), 10), "not limited": draw(free, 10)}
+print(f"the signal rate at t = 1000 is {cosine.signal_rate[1000]:.5f}")
+show(viz.picture_rows(rows, size=0.7), "Two rows of ten drawings by one network: digits where the guess is limited, "
+                                       "and white or black blots where it is not.")
+
+# %% [markdown]
+# **What you saw.** The same network, the same noises. A small error of eps becomes a huge error of x0 in the very first
+# stride, and nothing repairs it afterwards. Much of what is said about eps and cosine is about this division.
 #
 # ### A claim on trial: the lower the loss, the better the drawings
 #
@@ -337,7 +363,6 @@ second_half = predict("4.b", "in the second half of the run", options=[
 # %%
 from course_lib.evaluate import load_digit_features
 from course_lib.metrics import class_coverage, frechet_distance
-from course_lib.recipes import draw
 
 see = load_digit_features()  # a small classifier of digits: lesson 07 asks what such a judge hides
 real, _ = see(digits.pictures[: budget(smoke=1000, cpu=10_000, gpu=10_000)])
@@ -367,7 +392,7 @@ def test_loss(predictor):
 
 table = {}
 for step, (weights, average) in copies.items():
-    both = [Denoiser(one, cosine, objectives.eps) for one in (weights, average)]
+    both = [denoiser_of(one, cosine, objectives.eps) for one in (weights, average)]
     table[step] = [test_loss(both[1]), *(distance(draw(one, n)) for one in both)]
     print("step {:4d}: test loss {:.4f}, distance {:5.0f} (weights), {:5.0f} (average)".format(step, *table[step]))
 
@@ -538,7 +563,7 @@ def prepared(widths, choice, steps, folder=None):
         loss_of(net, schedule, objective, draw_t), net, data.batches(pictures, 64), steps=steps, ema=ema,
         lr=lambda done: learning_rate(done, lr, warm_up=0.05), optimizer=optimizer, precision=precision, folder=folder,
     )  # fmt: skip
-    return loop, Denoiser(ema.net, schedule, objective)
+    return loop, denoiser_of(ema.net, schedule, objective)
 
 
 # %%
