@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["average_over_processes", "is_first_process", "processes", "share_of"]
+__all__ = ["agreed", "average_over_processes", "is_first_process", "processes", "share_of"]
 
 
 @contextmanager
@@ -62,6 +62,19 @@ def share_of(rows: int) -> slice:
         )
     size, rank = rows // count, dist.get_rank() if count > 1 else 0
     return slice(rank * size, (rank + 1) * size)
+
+
+def agreed(number: float) -> float:
+    """Take the first process's number in all of them, where each has measured its own and they must not differ.
+
+    >>> agreed(0.25)
+    0.25
+    """
+    if _count() == 1:
+        return number
+    parcel = torch.tensor([number], dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(parcel, 0)
+    return parcel.item()
 
 
 def average_over_processes(loss: Tensor, weights: Sequence[Tensor]) -> Tensor:
