@@ -1,4 +1,4 @@
-"""The command line: course lab | doctor | build | train | sample | evaluate.
+"""The command line: course lab | doctor | build | export | train | sample | evaluate.
 
     main(["doctor", "--json"]) -> exit code
 Each command imports what it needs when it runs: `course --help` must not wait for torch.
@@ -15,6 +15,7 @@ import shlex
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["main"]
@@ -54,6 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
     build.add_argument("--check", action="store_true", help="change nothing, report what is stale or wrong")
     build.add_argument("--no-execute", action="store_true", help="keep the outputs as they are")
     build.set_defaults(run=_build)
+
+    export = commands.add_parser("export", help="make an HTML file of each lesson, to mail, read and print offline")
+    export.add_argument("names", nargs="*", metavar="LESSON", help="such as 01 or 01_noise_schedules; default: all")
+    export.add_argument("--edition", choices=["student", "solution"], default="solution", help="default: solution")
+    export.add_argument("--out", type=Path, default=Path("exported"), metavar="DIR", help="default: exported/")
+    export.set_defaults(run=_export)
 
     train = commands.add_parser("train", help="train weights that ship with the course, on your machine")
     train.add_argument("name", metavar="NAME", choices=TRAINED, help=" or ".join(TRAINED))
@@ -108,22 +115,42 @@ def _build(asked) -> int:
     return build.main(asked.names, check=asked.check, execute=not asked.no_execute)
 
 
+def _export(asked) -> int:
+    """Write the pages, one at a time; a file is replaced when the new one is whole."""
+    from course_lib import export
+
+    try:
+        for file in export.export(asked.names, asked.edition, asked.out):
+            size = file.stat().st_size
+            note = "" if size <= export.MAILABLE else f", more than the {export.MAILABLE / 1e6:g} MB meant for mail"
+            print(f"wrote {file} ({size / 1e6:.1f} MB{note})")
+    except export.ExportError as error:
+        return _refuse(f"not exported: {error}")
+    except OSError as error:
+        return _refuse(f"{asked.out} cannot be written ({error.strerror or error}): choose another place with --out")
+    except KeyboardInterrupt:
+        return _refuse("interrupted, the files that are there are whole: the same command does it again")
+    return 0
+
+
 def _train(asked) -> int:
     """Train after an estimate, drawing digits on the way; what is stopped can be resumed."""
     from course_lib import checkpoints, data
     from course_lib.parallel import processes
 
     folder = asked.out or data.data_dir() / "trained" / asked.name
-    if (folder / "run" / "card.json").is_file() and not asked.resume:
-        return _refuse(f"a stopped run waits in {folder / 'run'}: go on with --resume, or delete that folder")
     try:
+        if (folder / "run" / "card.json").is_file() and not asked.resume:
+            return _refuse(f"a stopped run waits in {folder / 'run'}: go on with --resume, or delete that folder")
         with processes():
             _follow(_run_of(asked, folder), folder)
     except KeyboardInterrupt:
         again = [word for word in sys.argv[1:] if word != "--resume"]
         return _refuse(f"stopped, nothing is lost: `course {shlex.join(again)} --resume` goes on")
-    except (data.DataError, checkpoints.CheckpointError, ValueError, FloatingPointError, OSError) as error:
+    except (data.DataError, checkpoints.CheckpointError, ValueError, FloatingPointError) as error:
         return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{folder} cannot be written ({error.strerror or error}): free space or choose another --out")
     return 0
 
 
@@ -153,6 +180,8 @@ def _follow(run, folder) -> None:
     from course_lib.parallel import is_first_process
 
     speaks = is_first_process()
+    folder.mkdir(parents=True, exist_ok=True)  # better refused now than after ten minutes
+    tempfile.TemporaryFile(dir=folder).close()
     if speaks and hasattr(run, "step_seconds"):
         print(
             f"{run.steps:,} steps of {run.step_seconds:.2f} s: about {run.steps * run.step_seconds / 60:.1f} minutes."
@@ -166,7 +195,6 @@ def _follow(run, folder) -> None:
             tenth = 10 * progress.step // run.steps
             if speaks and hasattr(run, "denoiser") and tenth > drawn:
                 drawn = tenth
-                folder.mkdir(parents=True, exist_ok=True)
                 _draw_grid(run.denoiser, folder / "samples.png", progress.step)
     if speaks:
         print(f"Weights and card are in {folder}.")
@@ -188,11 +216,13 @@ def _sample(asked) -> int:
 
     from course_lib import checkpoints, data, recipes, viz
 
+    draft = asked.out.parent / f".{asked.out.name}.part"
     try:
+        if asked.out.suffix != ".npy":
+            raise ValueError(f"expected --out to end in .npy, got {asked.out}")
         denoiser = recipes.load_denoiser(asked.weights or data.shipped("mnist-ddpm"))
-        x0 = recipes.draw(denoiser, asked.n, asked.sampler, asked.steps, asked.seed, asked.label)
-        draft = asked.out.with_name(f".{asked.out.name}.part")
-        with open(draft, "wb") as file:
+        with open(draft, "wb") as file:  # before drawing: better refused now than after minutes
+            x0 = recipes.draw(denoiser, asked.n, asked.sampler, asked.steps, asked.seed, asked.label)
             np.save(file, x0.numpy())
         os.replace(draft, asked.out)
         if asked.png:
@@ -202,6 +232,9 @@ def _sample(asked) -> int:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"{asked.out} cannot be written ({error.strerror or error}): choose another place with --out")
+    finally:
+        with suppress(OSError):  # it was moved, or was never made
+            draft.unlink()
     print(f"{asked.n} digits of {tuple(x0.shape[1:])} in [-1, 1] are in {asked.out}.")
     return 0
 

@@ -1,0 +1,105 @@
+"""TeX to MathML, which browsers draw by themselves: nothing to load, and a screen reader can say it.
+
+Equation: mathml("x_0") = <math><msub><mi>x</mi><mn>0</mn></msub></math>.
+Shapes: none; a string in, a string out.
+Not here: which part of a text is a formula (export.py).
+"""
+
+import html
+import re
+from xml.etree import ElementTree
+
+FUNCTIONS = {"arg", "cos", "cosh", "det", "dim", "exp", "gcd", "lg", "ln", "log", "max", "min", "sin", "tan", "tanh"}
+DRAWN = {  # the attributes that browsers draw, and no link among them
+    *("accent", "accentunder", "columnalign", "columnspacing", "depth", "display", "displaystyle", "fence", "form"),
+    *("height", "linethickness", "lspace", "maxsize", "minsize", "movablelimits", "rowspacing", "rspace"),
+    *("scriptlevel", "separator", "stretchy", "symmetric", "voffset", "width"),
+}
+PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
+ALPHABETS = {  # where browsers ask for the very characters: capital A, small a, digit 0
+    "bold": (0x1D400, 0x1D41A, 0x1D7CE),
+    "bold-italic": (0x1D468, 0x1D482, None),
+    "sans-serif": (0x1D5A0, 0x1D5BA, 0x1D7E2),
+    "monospace": (0x1D670, 0x1D68A, 0x1D7F6),
+}
+
+
+class FormulaError(ValueError):
+    """A formula that cannot be shown; the message is a sentence that says what to do."""
+
+
+def mathml(tex: str, display: bool = False) -> str:
+    """A formula as MathML, which browsers draw without help; raises FormulaError where TeX is not understood.
+
+    >>> mathml("x_0")
+    '<math display="inline"><mrow><msub><mi>x</mi><mn>0</mn></msub></mrow></math>'
+    """
+    from latex2mathml.converter import convert_to_element
+
+    tex = " ".join(tex.split())
+    try:
+        tree = convert_to_element(tex, display="block" if display else "inline")
+    except Exception as error:  # each mistake in TeX has its own class there
+        raise FormulaError(f"the formula {tex!r} is not understood ({type(error).__name__}): mend it") from error
+    for element in list(tree.iter()):
+        if len(element) != PARTS.get(element.tag, len(element)):
+            raise FormulaError(f"the formula {tex!r} lacks a part, as in a fraction without a denominator: mend it")
+        _mend(element)
+        if "\\" in (element.text or ""):
+            raise FormulaError(f"the formula {tex!r} has {element.text!r}, which is not known: write it otherwise")
+    _space(tree)
+    text = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
+    return f'<span class="display">{text}</span>' if display else text
+
+
+def _mend(element):
+    """Characters for the converter's codes, and no attribute but those that browsers draw."""
+    text = html.unescape(element.text or "")
+    text = re.sub(r"\\([_%$&#{} ])", r"\1", text).replace("\\|", "\u2016")
+    variant = element.get("mathvariant")
+    if variant in ALPHABETS:
+        text = "".join(_letter(character, *ALPHABETS[variant]) for character in text)
+    element.text = text or None
+    if len(element) == 2 and html.unescape(element[1].text or "") in ("\u23df", "\u23de"):
+        brace = "under" if element.tag == "munder" else "over"  # a line of the page: few fonts have a brace that wide
+        element.remove(element[1])
+        element.tag, element.attrib = "mrow", {"class": brace}
+        return
+    element.attrib = {
+        name: value
+        for name, value in element.attrib.items()
+        if name in DRAWN or (name == "mathvariant" and value == "normal")
+    }
+
+
+def _letter(character, capital, small, digit):
+    """The same letter in another alphabet, or as it is where that one lacks it."""
+    for first, last, start in (("A", "Z", capital), ("a", "z", small), ("0", "9", digit)):
+        if first <= character <= last and start is not None:
+            return chr(start + ord(character) - ord(first))
+    return character
+
+
+def _space(element):
+    """Space the parts of a formula as TeX does, where a browser's table of operators knows less."""
+    for index in reversed(range(len(element))):
+        child, before = element[index], element[index - 1] if index else None
+        _space(child)
+        if child.tag == "mo":
+            if child.get("minsize") == "1.2em":  # \\big: browsers place brackets of this size badly
+                child.attrib = {"stretchy": "false", "lspace": "0", "rspace": "0"}
+            elif child.text == "/":
+                child.attrib |= {"lspace": "0", "rspace": "0"}
+            elif child.text in ("-", "+", "\u2212", "\u00b1") and _opens(before):
+                child.set("form", "prefix")  # a sign, no difference
+        elif element.tag == "mrow" and FUNCTIONS & {child.text, *(part.text for part in child)}:
+            thin = {"width": "0.167em"}
+            if index + 1 < len(element) and not (element[index + 1].text or "").startswith(("(", "[", ",")):
+                element.insert(index + 1, ElementTree.Element("mspace", thin))
+            if before is not None and before.tag != "mspace" and not _opens(before):
+                element.insert(index, ElementTree.Element("mspace", thin))
+
+
+def _opens(before):
+    """Whether what follows this part begins anew: after nothing, a relation, a comma, an opening bracket."""
+    return before is None or (before.tag == "mo" and before.text not in (")", "]", "}", "|", "\u2016", "!"))
