@@ -190,7 +190,8 @@ function paintCurve(canvas, player) {
   const y = (value) => height - 6 - ((height - 6 - top - 4) * (value - low)) / (high - low);
   context.fillStyle = look.soft;
   context.font = "12px system-ui, sans-serif";
-  context.fillText(score.curve, left, 12, width - 2 * left);
+  const now = runs.map((run, r) => number(run.frames[rows[at][r]].curve)).join(" and ");
+  context.fillText(`${score.curve}: ${now}`, left, 12, width - 2 * left);
   context.strokeStyle = look.faint;
   context.lineWidth = 1;
   line(context, [[left, y(low)], [width - left, y(low)]]);
@@ -441,8 +442,8 @@ class Player {
           paintCloud(canvas, run, name, row[r], chosen, this.score.extent, this.look);
         } else paintPictures(canvas, run, name, row[r], all, this.columns());
       }
-      const { t, signal, noise, curve } = run.frames[row[r]];
-      const facts = [`t = ${t}`, `signal rate ${number(signal)}`, `noise rate ${number(noise)}`, `curve ${number(curve)}`];
+      const { t, signal, noise } = run.frames[row[r]];
+      const facts = [`t = ${t}`, `signal rate ${number(signal)}`, `noise rate ${number(noise)}`];
       this.sections[r].facts.replaceChildren(...facts.map((fact) => element("span", {}, fact)));
     });
     if (!this.pinRow.hidden) {

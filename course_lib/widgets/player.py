@@ -125,8 +125,9 @@ class StepPlayer:
     def _frame_html(self) -> str:
         """The page in a frame of its own, which can reach nothing outside; as high as its panels are."""
         wide = {run["name"]: _aspect(run, self.score["count"]) for run in self.score["runs"]}
-        panels, rest = sum(wide.values()), 330 + 56 * len(wide) + 24 * bool(self.title)
-        size = f"width: 100%; height: min({round(228 * panels + rest)}px, calc({round(33 * panels)}vw + {rest + 40}px))"
+        panels, rest = sum(wide.values()), 240 + 100 * len(wide) + 24 * bool(self.title)
+        narrow = f"{round(33 * panels)}vw + {rest + 40 + 50 * len(wide)}px"
+        size = f"width: 100%; height: min({round(230 * panels + rest)}px, calc({narrow}))"
         page, alt = html.escape(self.page(), quote=True), html.escape(self.alt, quote=True)
         return f'<iframe sandbox="allow-scripts" title="{alt}" style="{size}; border: 0" srcdoc="{page}"></iframe>'
 

@@ -1,0 +1,321 @@
+"""The step player in a real browser: it plays, scrubs and steps, by mouse and keys, and says what happens."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+
+from course_lib.widgets import StepPlayer
+
+HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">\"'& \U0001f600"
+SIZE = "document.documentElement.scrollWidth <= window.innerWidth"
+
+
+def steps_of(x0, n, seed=0):
+    """n steps along the flow path to x0 (N, ...), with guesses that get better."""
+    eps = np.random.default_rng(seed).standard_normal(x0.shape)
+    steps = []
+    for t in range(n, 0, -1):
+        guess, share = x0 * (1 - t / n), t / n
+        prediction = SimpleNamespace(x0=guess, eps=eps)
+        x_t, x_next = (1 - share) * guess + share * eps, x0
+        steps.append(SimpleNamespace(t=t, t_next=t - 1, x_t=x_t, prediction=prediction, x_next=x_next))
+    return steps
+
+
+def pictures(n=4, side=8):
+    return np.random.default_rng(1).uniform(-1, 1, (n, 1, side, side))
+
+
+@pytest.fixture
+def show(open_page, tmp_path):
+    """Return a function that opens a player's page from a file, or the frame that a saved notebook holds."""
+
+    def shown(player, framed=False, **look):
+        page, complaints = open_page(**look)
+        path = tmp_path / "page.html"
+        if framed:
+            path.write_text(f"<!doctype html>{player._repr_mimebundle_()[0]['text/html']}", encoding="utf-8")
+        else:
+            path.write_text(player.page(), encoding="utf-8")
+        page.goto(path.as_uri())
+        inside = page.frames[1] if framed else page
+        inside.wait_for_selector(".step-player[data-at]")
+        return SimpleNamespace(page=page, inside=inside, complaints=complaints)
+
+    return shown
+
+
+def at(inside):
+    return int(inside.get_attribute(".step-player", "data-at"))
+
+
+def ink(inside, which=0):
+    """All pixels of one canvas, as text."""
+    return inside.evaluate(f"document.querySelectorAll('.step-player canvas')[{which}].toDataURL()")
+
+
+def words(inside):
+    return inside.inner_text(".words")
+
+
+def drag(page, inside, selector, start, end):
+    box = inside.locator(selector).bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * start, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * end, middle, steps=6)
+    page.mouse.up()
+
+
+@pytest.mark.parametrize("framed", [False, True], ids=["page", "frame"])
+def test_keys_step_and_words_and_pictures_follow(show, screenshot, framed):
+    player = StepPlayer(steps_of(pictures(), 10), alt="a", title="Ten steps")
+    seen = show(player, framed)
+    inside, press = seen.inside, seen.page.keyboard.press
+    before = [ink(inside, k) for k in range(4)]
+    inside.focus(".slider")
+    moves = {"ArrowRight": 1, "ArrowUp": 2, "ArrowLeft": 1, "End": 10, "ArrowDown": 9, "Home": 0}
+    for key, place in moves.items():
+        press(key)
+        assert at(inside) == place and words(inside) == player.words(place), key
+    press("ArrowRight")
+    after = [ink(inside, k) for k in range(4)]
+    assert all(old != new for old, new in zip(before[:2], after[:2], strict=True)) and before[3] != after[3]
+    assert inside.get_attribute(".slider", "aria-valuetext") == player.words(1)
+    screenshot(seen.page, "framed" if framed else "page")
+    assert seen.complaints == []
+
+
+def test_the_pictures_are_the_recorded_ones(show):
+    x0 = np.where(np.arange(16).reshape(1, 1, 4, 4) % 3, 1.0, -1.0)
+    seen = show(StepPlayer(steps_of(x0, 4), alt="a"))
+    seen.inside.click("button.last")
+    pixels = "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    shown = seen.inside.eval_on_selector("canvas", pixels)[::4]
+    assert shown == [255 if value > 0 else 0 for value in x0.ravel()]
+
+
+def test_the_slider_and_the_curve_are_dragged(show):
+    seen = show(StepPlayer(steps_of(pictures(), 20), alt="a"))
+    drag(seen.page, seen.inside, ".slider", 0, 0.5)
+    assert at(seen.inside) == 10
+    drag(seen.page, seen.inside, ".chart", 0.5, 0.75)
+    assert at(seen.inside) == 15 and words(seen.inside).startswith("t = 5: ")
+    assert seen.complaints == []
+
+
+def test_it_plays_to_the_end_pauses_and_begins_again(show):
+    seen = show(StepPlayer(steps_of(pictures(), 6), alt="a"))
+    assert at(seen.inside) == 0  # nothing moves by itself
+    seen.inside.select_option("select", "4")
+    seen.inside.focus(".slider")
+    seen.page.keyboard.press("Space")
+    assert seen.inside.get_attribute("button.play", "aria-label") == "Pause (space)"
+    assert seen.inside.get_attribute(".words", "aria-live") == "off"
+    seen.inside.wait_for_selector(".step-player[data-at='6']")
+    seen.inside.wait_for_selector("button.play[aria-label='Play (space)']")
+    assert seen.inside.get_attribute(".words", "aria-live") == "polite"
+    seen.inside.select_option("select", "0.25")
+    seen.inside.click("button.play")
+    seen.inside.wait_for_selector(".step-player:not([data-at='0'])")
+    seen.inside.click("button.play")
+    stopped = at(seen.inside)
+    seen.page.wait_for_timeout(1700)  # longer than a frame at this speed
+    assert at(seen.inside) == stopped < 6
+
+
+def test_runs_keep_in_step_by_noise_level(show):
+    seen = show(StepPlayer({"long": steps_of(pictures(), 20), "short": steps_of(pictures(), 4)}, alt="a"))
+    seen.inside.focus(".slider")
+    for _ in range(10):
+        seen.page.keyboard.press("ArrowRight")
+    long, short = (text.split(": ")[1] for text in words(seen.inside).split("\n\n"))
+    assert (long, short) == ("t = 10", "t = 2")  # half the noise in both, at frames 10 and 2
+    seen.page.keyboard.press("End")
+    assert words(seen.inside).count("the end") == 2
+
+
+def test_a_picture_is_pinned_by_mouse_and_by_key(show, screenshot):
+    seen = show(StepPlayer({"a": steps_of(pictures(), 5), "b": steps_of(pictures(), 5)}, alt="a"))
+    assert not seen.inside.is_visible(".pinned")
+    box = seen.inside.locator("canvas").first.bounding_box()
+    seen.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.75 * box["height"])
+    assert seen.inside.input_value("input[type=number]") == "4" and seen.inside.locator(".pinned canvas").count() == 6
+    seen.inside.focus(".slider")
+    seen.page.keyboard.press("End")
+    now, then = (seen.inside.locator(".pinned canvas").nth(k).evaluate("c => c.toDataURL()") for k in (1, 2))
+    assert now != then and "at t = 5" in seen.inside.inner_text(".pinned")
+    screenshot(seen.page, "pinned")
+    seen.page.keyboard.press("p")
+    assert not seen.inside.is_visible(".pinned")
+    assert seen.complaints == []
+
+
+def test_a_cloud_with_paths_and_a_field(show, screenshot):
+    steps = steps_of(np.random.default_rng(0).standard_normal((60, 2)), 8)
+    grid = np.stack(np.meshgrid(np.linspace(-2, 2, 5), np.linspace(-2, 2, 5)), -1).reshape(-1, 2)
+    field = grid, np.stack([grid * k for k in range(8)])
+    with_field, without = StepPlayer(steps, alt="a", field=field), StepPlayer(steps, alt="a", paths=[])
+    seen, bare = show(with_field), show(without)
+    frames = []
+    seen.inside.focus(".slider")
+    for _ in range(9):
+        frames.append(ink(seen.inside))
+        seen.page.keyboard.press("ArrowRight")
+    screenshot(seen.page, "cloud")
+    assert len(set(frames)) == 9 and frames[0] != ink(bare.inside)
+    box = seen.inside.locator("canvas").first.bounding_box()
+    before = ink(seen.inside)
+    seen.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert ink(seen.inside) != before and seen.complaints == []
+
+
+def test_hostile_words_are_shown_as_they_are(show):
+    long = HOSTILE + "y" * 10_000
+    runs = {HOSTILE: steps_of(pictures(), 2), "b": steps_of(pictures(), 2)}
+    curve = {long: {HOSTILE: [1, 2], "b": [2, 1]}}
+    player = StepPlayer(runs, alt=long, title=long, words=lambda step: HOSTILE, curve=curve)
+    for framed in (False, True):
+        seen = show(player, framed)
+        assert HOSTILE in words(seen.inside) and seen.inside.text_content("h3") == long
+        assert seen.inside.locator("img").count() == 0 and seen.page.title() != "broken"
+        assert seen.inside.evaluate(SIZE)
+        assert seen.complaints == []
+
+
+def test_what_is_not_a_number_is_painted_orange(show):
+    steps = steps_of(np.zeros((1, 1, 4, 4)), 2)
+    for step in steps:
+        step.x_t = step.x_t.copy()
+        step.x_t[0, 0, 0, 0] = step.prediction.x0[0, 0, 0, 0] = np.nan
+    seen = show(StepPlayer(steps, alt="a"))
+    corner = "c => Array.from(c.getContext('2d').getImageData(0, 0, 1, 1).data)"
+    assert seen.inside.eval_on_selector("canvas", corner) == [213, 94, 0, 255]
+    assert "not a number in 1 of 1" in words(seen.inside) and seen.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it(show, screenshot, scheme):
+    look = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "has_touch": True}
+    runs = {"twenty steps": steps_of(pictures(16, 28), 20), "four steps": steps_of(pictures(16, 28), 4)}
+    seen = show(StepPlayer(runs, alt="a", title="Two runs on a phone"), device_scale_factor=2, **look)
+    assert seen.inside.evaluate(SIZE)
+    heights = "all => all.map((one) => one.getBoundingClientRect().height)"
+    assert min(seen.inside.locator("button, select, input").evaluate_all(heights)) >= 28
+    seen.inside.locator("button.next").tap()
+    assert at(seen.inside) == 1
+    dark = seen.inside.evaluate("document.querySelector('.step-player').classList.contains('dark')")
+    assert dark == (scheme == "dark")
+    screenshot(seen.page, scheme)
+
+
+def test_every_control_has_a_name_and_tab_reaches_it_in_order(show):
+    seen = show(StepPlayer(steps_of(pictures(), 3), alt="a"))
+    reached = []
+    for _ in range(9):
+        seen.page.keyboard.press("Tab")
+        reached.append(seen.page.evaluate("[document.activeElement.tagName, document.activeElement.className]"))
+    assert [kind or tag for tag, kind in reached] == [
+        "slider", "first", "back", "play", "next", "last", "SELECT", "INPUT", "pin",
+    ]  # fmt: skip
+    tree = seen.page.locator(".step-player").aria_snapshot()
+    for name in ("Step", "First step (Home)", "Play (space)", "speed", "picture", "Pin (P)"):
+        assert f'"{name}"' in tree, tree
+
+
+# ---- JupyterLab -------------------------------------------------------------------------------------------------
+
+SOURCE = """
+from types import SimpleNamespace as Some
+import numpy as np
+from course_lib.widgets import StepPlayer
+x0, eps = np.random.default_rng(0).uniform(-1, 1, (2, 4, 1, 8, 8))
+def step(t):
+    guess = x0 * (1 - t / 6)
+    return Some(t=t, t_next=t - 1, x_t=guess + t / 6 * eps, prediction=Some(x0=guess, eps=eps), x_next=x0)
+StepPlayer([step(t) for t in range(6, 0, -1)], alt="squares", title="In the notebook")
+"""
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Start JupyterLab on a notebook of its own; return its address and the notebook's path."""
+    pytest.importorskip("jupyterlab", reason="needs JupyterLab, which Colab's environment does not have")
+    path = tmp_path / "work" / "player.ipynb"
+    path.parent.mkdir()
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SOURCE)], metadata=kernel), path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
+              "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}  # fmt: skip
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=course",
+               f"--ServerApp.root_dir={path.parent}", "--LabApp.expose_app_in_browser=True"]  # fmt: skip
+    with (tmp_path / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **places}, cwd=path.parent, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{base}/api?token=course", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "lab.log").read_text()
+                time.sleep(0.5)
+        yield base, path
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def open_notebook(page, base):
+    page.set_default_timeout(120_000)
+    page.goto(f"{base}/lab/tree/player.ipynb?token=course")
+    page.wait_for_function("window.jupyterapp && window.jupyterapp.shell.currentWidget?.sessionContext")
+    page.wait_for_function(
+        "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
+    )
+
+
+def test_jupyterlab_shows_the_live_player_and_keeps_it_in_the_saved_notebook(lab, open_page, screenshot):
+    base, path = lab
+    page, _ = open_page(viewport={"width": 1200, "height": 900})
+    open_notebook(page, base)
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_selector(".jp-OutputArea .step-player[data-at='0']")
+    first = ink(page), words(page)
+    page.focus(".step-player .slider")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert at(page) == 2 and words(page).startswith("t = 4: ")
+    assert (ink(page), words(page)) != first
+    drag(page, page, ".step-player .slider", 2 / 6, 5 / 6)
+    assert at(page) == 5
+    page.keyboard.press("Home")
+    page.keyboard.press("Space")
+    page.wait_for_selector(".step-player:not([data-at='0'])")
+    assert page.evaluate("document.activeElement.className") == "slider"  # the notebook's own keys stayed away
+    screenshot(page, "live")
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    deadline = time.monotonic() + 60
+    while not (outputs := nbformat.read(path, 4).cells[0].outputs) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    saved = outputs[0].data
+    assert {"text/html", "image/png", "text/plain"} < set(saved)
+    page.goto("about:blank")
+    still = path.parent / "saved.html"
+    still.write_text(saved["text/html"], encoding="utf-8")
+    page.goto(still.as_uri())
+    frame = page.frames[1]
+    frame.wait_for_selector(".step-player[data-at='0']")
+    assert words(frame) == first[1]
