@@ -203,7 +203,7 @@ def loss_twice(net, optimizer, loss_fn, x0, generator, lr):
     loss_fn(x0, generator).backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     optimizer.step()
-    return float(loss_fn(x0, generator))
+    return float(loss_fn(x0, generator).detach())
 
 
 def item_at_once(net, optimizer, loss_fn, x0, generator, lr):
@@ -261,7 +261,7 @@ def test_a_loss_that_keeps_its_graph_is_refused():
 def by_hand(average, net, share, buffers=True):
     state, new = average.state_dict(), net.state_dict()
     for name in state:
-        if name.startswith("layer."):
+        if name.startswith(("inner.", "layer.")):
             new[name] = share * state[name] + (1 - share) * new[name]
         elif not buffers:
             new[name] = state[name]
@@ -330,7 +330,8 @@ ANCESTRALS = {
         [stepped(p, s, x[i : i + 1], t, n, e[:1]) for i in range(len(x))]
     ),
     "own noise": lambda p, s, x, t, n, e: stepped(p, s, x, t, n, torch.randn(x.shape)),
-    "x_next clamped": lambda p, s, x, t, n, e: torch.clip(stepped(p, s, x, t, n, e), -1, 1),
+    "x_next clamped": lambda p, s, x, t, n, e: torch.clip(stepped(p, s, x, t, n, e, limit=False), -1, 1),
+    "x_next clamped, too": lambda p, s, x, t, n, e: stepped(p, s, x, t, n, e).clamp(min=-1, max=1),
 }
 
 

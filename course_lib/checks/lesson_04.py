@@ -106,15 +106,15 @@ class Probe(nn.Module):
     def __init__(self, seed):
         super().__init__()
         draws = torch.Generator().manual_seed(seed)
-        self.layer = nn.Linear(3, 1, dtype=torch.float64)
+        self.inner, self.layer = nn.Linear(3, 3, dtype=torch.float64), nn.Linear(3, 1, dtype=torch.float64)
         self.register_buffer("seen", torch.tensor(0))
         self.register_buffer("shift", torch.randn(2, generator=draws, dtype=torch.float64))
         with torch.no_grad():
             for weight in self.parameters():
-                weight.copy_(2 * torch.randn(weight.shape, generator=draws, dtype=torch.float64))
+                weight.copy_(1.5 * torch.randn(weight.shape, generator=draws, dtype=torch.float64))
 
     def forward(self, x):
-        return self.layer(x)
+        return self.layer(self.inner(x))
 
 
 def _flat(net):
@@ -142,7 +142,7 @@ class Noted(torch.optim.SGD):
 
 def _learn(train_step, seed, loudness, rates):
     net, draws, generator = Probe(seed), torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
-    optimizer = Noted([{"params": [net.layer.weight]}, {"params": [net.layer.bias]}], lr=0.5)
+    optimizer = Noted([{"params": [*net.inner.parameters(), net.layer.weight]}, {"params": [net.layer.bias]}], lr=0.5)
     optimizer.calls = calls = []
 
     def loss_fn(x0, generator):
@@ -464,9 +464,14 @@ def guess(x_t, t, cond=None):
     return Prediction(x0, x_t - 0.3 * x0)
 
 
+def other_guess(x_t, t, cond=None):
+    """Stand in for another network."""
+    return Prediction(guess(-x_t, t).x0, x_t)
+
+
 def _largest(report):
     _, _, x_t, t, *_ = report.case.args
-    return guess(x_t, torch.full((len(x_t),), t)).x0.abs().max()
+    return report.case.args[0](x_t, torch.full((len(x_t),), t)).x0.abs().max()
 
 
 def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0):
@@ -474,7 +479,7 @@ def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0):
 
     def step(predict, schedule, x_t, t, t_next, noise):
         x0 = predict(x_t, torch.full((len(x_t),), t)).x0
-        x0 = x0.clamp(-1, 1) if clamp == "x0" else x0
+        x0 = x0.clamp(-1, 1) if clamp in ("x0", "both") else x0
         table = schedule.alpha_bar
         kept, kept_next = table[t - row], table[max(t_next - next_row, 0)]
         beta = 1 - kept / kept_next if stride else schedule.beta[t]
@@ -488,7 +493,7 @@ def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0):
             "minus": -variance.sqrt(),
         }
         x = mean / (1 - kept) + sizes[spread] * noise
-        return x.clamp(-1, 1) if clamp == "result" else x
+        return x.clamp(-1, 1) if clamp in ("result", "both") else x
 
     return step
 
@@ -537,6 +542,13 @@ ANCESTRAL_MISTAKES = [
         _ancestral(clamp="result"),
         "You clamp the result, not the guess: x_next is a *noisy* picture, and its noise may well go beyond 1. Cut "
         "off, it is no longer the noise that the network learned about.",
+        ("Which of the two is a clean picture, x0 or x_next?", "Clamp x0, and leave x_next alone."),
+    ),
+    Mistake(
+        "x_next clamped, too",
+        _ancestral(clamp="both"),
+        "You limit the guess, and rightly so, but also the result. x_next is a *noisy* picture: cut off at "
+        "-1 and 1, its noise is no longer the noise that the network learned about.",
         ("Which of the two is a clean picture, x0 or x_next?", "Clamp x0, and leave x_next alone."),
     ),
     Mistake(
@@ -607,10 +619,10 @@ ANCESTRAL_MISTAKES = [
 ]
 
 
-def _walked(schedule, t, t_next, *shape, seed):
+def _walked(schedule, t, t_next, *shape, seed, predict=guess):
     draws = torch.Generator().manual_seed(seed)
     x_t, noise = 1.3 * torch.randn(shape, generator=draws), torch.randn(shape, generator=draws)
-    return guess, schedule, x_t, t, t_next, noise
+    return predict, schedule, x_t, t, t_next, noise
 
 
 # ---- 4.5 what a checkpoint holds ----------------------------------------------------------------------------
@@ -789,6 +801,7 @@ EXERCISES = catalogue(
         cases=[
             Case("the highest rate is 0.002, warm-up 0.05", SHARES, 0.002, 0.05),
             Case("the highest rate is 10, warm-up 0.5", SHARES, 10.0, 0.5),
+            Case("a long warm-up, 0.8", SHARES, 0.1, 0.8),
             Case("no warm-up at all", SHARES, 1.0, 0.0),
             Case("a very short warm-up", [0.0, 0.0005, 0.001, 0.5], 1.0, 0.001),
             Case("a tiny rate", SHARES, 2e-6, 0.1),
@@ -827,6 +840,7 @@ EXERCISES = catalogue(
         ],
         mistakes=EMA_MISTAKES,
         hints=EMA_HINTS,
+        rtol=0.0,
         right="the average moves, early on faster, the buffers are copied, and the network is left alone.",
     ),
     Exercise(
@@ -840,6 +854,7 @@ EXERCISES = catalogue(
             Case("the first stride, 1000 to 900", *_walked(schedules.linear_beta(), 1000, 900, 3, 1, 8, 8, seed=4)),
             Case("points in the plane, 700 to 200", *_walked(schedules.linear_beta(), 700, 200, 6, 2, seed=5)),
             Case("a batch of one", *_walked(schedules.cosine(), 600, 300, 1, 1, 8, 8, seed=6)),
+            Case("another network", *_walked(schedules.cosine(), 600, 300, 2, 3, seed=7, predict=other_guess)),
         ],
         mistakes=ANCESTRAL_MISTAKES,
         hints=("Write down eq. 7 with the two rows t and t_next before you change anything.", STRIDE_HINTS[1]),
