@@ -161,7 +161,6 @@ RIGHT_ALL_THE_SAME = {  # number: {what is done: why it is no mistake}
     "2.1": {"points sorted": "a sum has no order"},
     "2.3": {"schedule that of the first case": "it has T = 10, which no notebook has"},
     "2.5": {"result cut at 0.00001": "a loss is positive"},
-    "4.1": {"result without its sign": "rates are never below 0"},
     "4.3": {f"{name} returned": "what is returned is not used" for name in ("average", "net", "k", "decay")},
     "3.2": {"result cut at -1 and 1": "sines and cosines lie within"},
 }
