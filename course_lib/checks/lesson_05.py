@@ -492,7 +492,7 @@ HEUN_MISTAKES = [
             "You ask about the Euler guess at t, but it has the noise of t_next: the second slope is wrong, and x_next "
             f"off by {_off(r)} on average."
         ),
-        ("How noisy is the Euler guess?", "predict(euler, torch.full((len(x_t),), t_next))"),
+        ("How noisy is the Euler guess?", "ask(predict, euler, t_next)"),
     ),
     Mistake(
         "second call from x_t",
@@ -501,7 +501,7 @@ HEUN_MISTAKES = [
             "You ask at t_next about x_t, which has not moved: the second slope must be measured where the first one "
             f"leads to. x_next is off by {_off(r)} on average."
         ),
-        ("Where does the first slope lead?", "predict(euler, torch.full((len(x_t),), t_next))"),
+        ("Where does the first slope lead?", "ask(predict, euler, t_next)"),
     ),
     Mistake(
         "second slope alone",
