@@ -13,6 +13,7 @@ from numbers import Integral, Real
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "curves",
     "field",
     "fields",
+    "heat_maps",
     "histogram",
+    "parts",
     "picture_and_curves",
     "picture_rows",
     "rulers",
@@ -305,6 +308,56 @@ def shares(counts: Mapping[str, np.ndarray], expected: float, margin: float, xla
         axes.bar(at, row, width, color=COLOURS[1 + i % 6], hatch=hatch, edgecolor="white", label=name)
     axes.set(xlabel=xlabel, ylabel="share of the samples", xticks=range(max(map(len, rows.values()))))
     figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=len(rows) + 1)
+    return figure
+
+
+def heat_maps(
+    maps: Mapping[str, np.ndarray], xlabel: str, ylabel: str, label: str, *, log: bool = False, size: float = 2.2
+) -> Figure:
+    """Draw named tables {name: (H, W)} of numbers from 0 up, side by side with one colour bar; 0 is left white.
+
+    log: colours by powers of ten, four of them at most.
+
+    >>> figure = heat_maps({"one": np.eye(3), "two": np.ones((3, 3))}, "column", "row", "weight")
+    >>> [axes.get_title() for axes in figure.axes[:2]]
+    ['one', 'two']
+    """
+    tables = {name: _array(name, table) for name, table in _named("maps", maps).items()}
+    if not all(table.ndim == 2 and (table >= 0).all() and table.any() for table in tables.values()):
+        raise ValueError("expected maps of shape (H, W) with numbers from 0 up, not all 0: look at them first")
+    highest = max(table.max() for table in tables.values())
+    norm = LogNorm(highest / 1e4, highest, clip=True) if log else Normalize(0, highest)
+    figure, row = plt.subplots(
+        1, len(tables), figsize=(size * len(tables) + 0.8, size + 0.4), squeeze=False, layout="constrained"
+    )
+    for axes, (name, table) in zip(row[0], tables.items(), strict=True):
+        image = axes.imshow(np.ma.masked_equal(table, 0), norm=norm, cmap="viridis", interpolation="nearest")
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel(xlabel)
+    row[0, 0].set_ylabel(ylabel)
+    figure.colorbar(image, ax=row[0], label=label)
+    return figure
+
+
+def parts(rows: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
+    """Draw named rows of the same parts {name: {part: number}} as horizontal bars, one panel a row.
+
+    >>> figure = parts({"of the weights": {"down": 0.4, "up": 0.6}}, "share")
+    >>> [bar.get_width() for bar in figure.axes[0].patches]
+    [0.4, 0.6]
+    """
+    bars = {name: {part: _number(part, n, 0) for part, n in _named(name, row).items()} for name, row in rows.items()}
+    names = list(next(iter(bars.values())))
+    if any(list(row) != names for row in bars.values()):
+        raise ValueError("expected the same parts in every row, in the same order")
+    figure, panels = plt.subplots(
+        1, len(bars), figsize=(3.6 * len(bars) + 0.6, 0.26 * len(names) + 1), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for i, (axes, (name, row)) in enumerate(zip(panels[0], bars.items(), strict=True)):
+        axes.barh(names, list(row.values()), color=COLOURS[1 + i % 6])
+        axes.set(title=name, xlabel=xlabel)
+    panels[0, 0].invert_yaxis()
     return figure
 
 

@@ -473,8 +473,10 @@ BLOCK_MISTAKES = [
         "Shapes line up from the last axis: (B, C) beside (B, C, H, W) means B with H and C with W. For most pictures "
         "that is an error. Where a batch of 4 meets 4 rows and 8 channels meet 8 columns it runs, and gives each "
         "*row* the time of another picture.",
-        ("Which shape lines up with (B, C, H, W) so that each picture gets its own C numbers?",
-         "Write [:, :, None, None] behind block.context(context)."),
+        (
+            "Which shape lines up with (B, C, H, W) so that each picture gets its own C numbers?",
+            "Write [:, :, None, None] behind block.context(context).",
+        ),
     ),
     Mistake(
         "batch cut in two",
@@ -584,8 +586,6 @@ def _walk(keep_first=True, keep=lambda layer: True, join=None, take=lambda kept:
         return h
 
     return variant
-
-
 
 
 def _keeps_before_only(h, context, down, middle, up):
@@ -792,8 +792,10 @@ WALK_MISTAKES = [
         _joins_before_doubling,
         "You join before *every* layer of the way up, doubling included: doubling layers are no blocks, they take no "
         "kept picture.",
-        ("Which layers of `up` are nn.Upsample, and what should happen there?",
-         "Join only if not isinstance(layer, nn.Upsample)."),
+        (
+            "Which layers of `up` are nn.Upsample, and what should happen there?",
+            "Join only if not isinstance(layer, nn.Upsample).",
+        ),
     ),
     Mistake(
         "middle forgotten",
@@ -955,7 +957,7 @@ LOOK_MISTAKES = [
         "reshaped without transposing",
         _look(split=lambda table, B, heads, d, n: table.reshape(B, 3, heads, n, d).transpose(0, 1)),
         "The shape is right and the numbers are not where it says: you reshaped to (..., HW, d) at once, though in "
-        "memory the places of one channel lie side by side. So one \"place\" holds several places of one channel.",
+        'memory the places of one channel lie side by side. So one "place" holds several places of one channel.',
         HEAD_HINTS,
     ),
     Mistake(
@@ -1074,14 +1076,14 @@ LABEL_MISTAKES = [
     Mistake(
         "null left out",
         _none_left_out,
-        "Without a label you return the context as it came. It would run, but then \"no label\" is a row of zeros that "
+        'Without a label you return the context as it came. It would run, but then "no label" is a row of zeros that '
         "is never learned; here it has a row of its own, the last one.",
         LABEL_HINTS,
     ),
     Mistake(
         "mean of the classes",
         _mean_for_none,
-        "Without a label you add the mean of all classes. The mean of ten rows is a guess at what \"any digit\" means; "
+        'Without a label you add the mean of all classes. The mean of ten rows is a guess at what "any digit" means; '
         "the network has a row of its own for it, which it learns.",
         LABEL_HINTS,
     ),
