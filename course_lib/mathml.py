@@ -15,6 +15,8 @@ DRAWN = {  # the attributes that browsers draw, and no link among them
     *("height", "linethickness", "lspace", "maxsize", "minsize", "movablelimits", "rowspacing", "rspace"),
     *("scriptlevel", "separator", "stretchy", "symmetric", "voffset", "width"),
 }
+LONG = 25  # characters of a formula that may be broken at the end of a line
+BREAKS = set("=+<>~\u2212\u2264\u2265\u2248\u221d\u223c\u2192")
 PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 ALPHABETS = {  # where browsers ask for the very characters: capital A, small a, digit 0
     "bold": (0x1D400, 0x1D41A, 0x1D7CE),
@@ -48,7 +50,10 @@ def mathml(tex: str, display: bool = False) -> str:
         if "\\" in (element.text or ""):
             raise FormulaError(f"the formula {tex!r} has {element.text!r}, which is not known: write it otherwise")
     _space(tree)
-    text = ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
+    pieces = [tree] if display else _pieces(tree)
+    text = "<wbr>".join(
+        ElementTree.tostring(piece, encoding="unicode", short_empty_elements=False) for piece in pieces
+    )
     return f'<span class="display">{text}</span>' if display else text
 
 
@@ -98,6 +103,23 @@ def _space(element):
                 element.insert(index + 1, ElementTree.Element("mspace", thin))
             if before is not None and before.tag != "mspace" and not _opens(before):
                 element.insert(index, ElementTree.Element("mspace", thin))
+
+
+def _pieces(tree):
+    """A long formula within a line, cut before its relations and sums: browsers break no formula by themselves."""
+    pieces, depth = [[]], 0
+    for child in tree[0] if len("".join(tree.itertext())) > LONG else []:
+        depth += (child.text in ("(", "[")) - (child.text in (")", "]"))
+        if pieces[-1] and depth == 0 and child.text in BREAKS and child.get("form") != "prefix":
+            child.set("form", "infix")  # it keeps its space at the beginning of a line
+            pieces.append([])
+        pieces[-1].append(child)
+    if len(pieces) == 1:
+        return [tree]
+    cut = [ElementTree.Element("math", tree.attrib) for _ in pieces]
+    for piece, children in zip(cut, pieces, strict=True):
+        ElementTree.SubElement(piece, "mrow").extend(children)
+    return cut
 
 
 def _opens(before):
