@@ -180,8 +180,9 @@ def _follow(run, folder) -> None:
     from course_lib.parallel import is_first_process
 
     speaks = is_first_process()
-    folder.mkdir(parents=True, exist_ok=True)  # better refused now than after ten minutes
-    tempfile.TemporaryFile(dir=folder).close()
+    if speaks:  # better refused now than after ten minutes
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     if speaks and hasattr(run, "step_seconds"):
         print(
             f"{run.steps:,} steps of {run.step_seconds:.2f} s: about {run.steps * run.step_seconds / 60:.1f} minutes."
