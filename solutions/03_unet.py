@@ -421,9 +421,9 @@ for norm in (nn.BatchNorm2d(16), nn.GroupNorm(groups(16), 16)):
 
 
 # %%
-def run(layer, h, context):
+def run(layer, x, context):
     """Call a layer, with the context if it takes one: blocks do, halving and doubling do not."""
-    return layer(h) if isinstance(layer, (nn.Conv2d, nn.Upsample)) else layer(h, context)
+    return layer(x) if isinstance(layer, (nn.Conv2d, nn.Upsample)) else layer(x, context)
 
 
 # %% [markdown]
@@ -435,7 +435,7 @@ def run(layer, h, context):
 #
 # Keep h itself and then every layer's result on the way down. On the way up, an `nn.Upsample` takes nothing
 # (`isinstance(layer, nn.Upsample)` asks for it); before every other layer, h and the picture kept last are joined
-# along the channels, h first. Useful: `run(layer, h, context)` from above, `list.append`, `list.pop`,
+# along the channels, h first. Useful: `run` from above, `list.append`, `list.pop`,
 # `torch.cat([one, other], dim=...)`.
 
 
@@ -752,8 +752,7 @@ guess_work = predict("3.e", "per cent of the multiplications at 14 x 14", option
 
 
 # %%
-def where(net, x):
-    """{layer: (weights, multiplications)} of each layer's convolutions, counted as x goes through."""
+def where(net, x):  # {layer: [weights, multiplications]} of its convolutions, counted while x goes through
     found = {}
 
     def note(name):
