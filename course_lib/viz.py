@@ -343,13 +343,14 @@ def parts(rows: Mapping[str, Mapping[str, float]], xlabel: str) -> Figure:
     """Draw named rows of the same parts {name: {part: number}} as horizontal bars, one panel a row.
 
     >>> figure = parts({"of the weights": {"down": 0.4, "up": 0.6}}, "share")
-    >>> [bar.get_width() for bar in figure.axes[0].patches]
+    >>> [float(bar.get_width()) for bar in figure.axes[0].patches]
     [0.4, 0.6]
     """
+    rows = _named("rows", rows)
     bars = {name: {part: _number(part, n, 0) for part, n in _named(name, row).items()} for name, row in rows.items()}
     names = list(next(iter(bars.values())))
     if any(list(row) != names for row in bars.values()):
-        raise ValueError("expected the same parts in every row, in the same order")
+        raise ValueError("expected the same parts in every row, in the same order: give each row all of them")
     figure, panels = plt.subplots(
         1, len(bars), figsize=(3.6 * len(bars) + 0.6, 0.26 * len(names) + 1), sharey=True, squeeze=False,
         layout="constrained",

@@ -167,3 +167,30 @@ def test_shares_stand_side_by_side_over_what_chance_allows():
     assert [round(bar.get_height(), 6) for bar in bars] == [0.2, 0.8, 0.4, 0.6]
     assert bars[0].get_x() < bars[2].get_x() < bars[1].get_x() and bars[0].get_hatch() != bars[2].get_hatch()
     assert np.allclose([band.get_y(), band.get_y() + band.get_height()], [0.4, 0.6])
+
+
+def test_heat_maps_share_one_scale_and_leave_zero_white():
+    one, two = np.zeros((3, 4)), np.full((3, 4), 0.5)
+    one[1, 2] = 1e-3
+    figure = viz.heat_maps({"one": one, "two": two}, "column", "row", "weight", log=True)
+    images = [axes.images[0] for axes in figure.axes[:2]]
+    assert images[0].norm is images[1].norm and images[0].norm.vmax == 0.5
+    assert images[0].get_array().mask.sum() == 11 and not np.ma.getmaskarray(images[1].get_array()).any()
+    assert {"one", "two", "column", "row", "weight"} <= set(texts(figure))
+    assert images[0].get_array().shape == (3, 4)
+
+
+@pytest.mark.parametrize("table", [np.zeros((2, 2)), -np.ones((2, 2)), np.ones(3)], ids=["all 0", "below 0", "a row"])
+def test_heat_maps_refuse_what_has_no_colour(table):
+    with pytest.raises(ValueError, match="expected maps"):
+        viz.heat_maps({"one": table}, "column", "row", "weight")
+
+
+def test_parts_are_bars_in_the_order_they_came():
+    figure = viz.parts({"weights": {"down": 1, "up": 3}, "work": {"down": 5, "up": 2}}, "share")
+    widths = [[bar.get_width() for bar in axes.patches] for axes in figure.axes]
+    assert widths == [[1, 3], [5, 2]] and figure.axes[0].yaxis_inverted()
+    assert [axes.get_title() for axes in figure.axes] == ["weights", "work"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["down", "up"]
+    with pytest.raises(ValueError, match="the same parts"):
+        viz.parts({"weights": {"down": 1}, "work": {"up": 1}}, "share")
