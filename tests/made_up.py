@@ -1,15 +1,12 @@
-"""A made-up MNIST of a few digits, for tests that train for a moment and must run where MNIST is not.
+"""A made-up MNIST of a few digits, for tests that train for a moment and must run where MNIST is not."""
 
-Also a program: `python tests/made_up.py train mnist-ddpm --steps 6 ...` is `course train ...` on these digits, at the
-pace of a machine that takes half a second a step and judges its digits in no time.
-"""
-
-import sys
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from course_lib import cli, data, recipes
+from course_lib import data, recipes
 
 STEP_SECONDS = 0.5
 
@@ -28,13 +25,13 @@ def install(patch=setattr):
     draw = recipes.draw
     patch(data, "mnist", digits)
     patch(recipes.DigitRun, "_pace", lambda run: STEP_SECONDS)
-    patch(recipes, "draw", lambda net, n, *how, **more: draw(net, min(n, 4), "ddim", 2, 0))
+    patch(recipes, "draw", lambda net, n, *how, **more: draw(net, min(n, 40), "ddim", 1, 0))
     patch(recipes, "evaluate_digits", lambda x: {"n": len(x), "frechet_distance": 1.5})
     for name in ("DDPM", "QUICK", "LABELS"):
         patch(recipes, name, replace(getattr(recipes, name), batch=8))
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    install()
-    sys.exit(cli.main())
+def environment():
+    """Return the environment of a program of one thread that may import this module."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -19,11 +19,16 @@ from hypothesis import strategies as st
 import course_lib
 from course_lib import data, doors, objectives, schedules, viz
 from course_lib import types as course_types
-from course_lib.denoiser import Denoiser, denoising_loss
+from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, uniform_t
 from course_lib.ema import EMA
+from course_lib.evaluate import evaluate_digits
+from course_lib.features import DigitClassifier, DigitFeatures
 from course_lib.likelihood import bits_per_dim, log_likelihood
 from course_lib.models.exact import ExactPredictor, GaussianMixture
 from course_lib.models.mlp import MLP, TimeEmbedding
+from course_lib.models.unet import UNet
+from course_lib.muon import Muon, orthogonal
+from course_lib.recipes import draw, muon
 from course_lib.samplers import ddim_step, dpm_step, heun_step, sample, sample_steps
 from course_lib.train import fit
 from course_lib.types import Prediction, Step
@@ -49,6 +54,13 @@ def handwritten_offline(train):
         patch.setattr(data, "_all_match", lambda folder: False)
         patch.setattr(data, "_fetch_mnist", Mock(side_effect=data.DataError("not to be had")))
         return data.handwritten(train)
+
+
+def evaluate_offline(samples):
+    """Evaluate against a few made-up digits in place of MNIST."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "mnist", lambda: data.Digits(torch.zeros(8, 1, 28, 28), torch.zeros(8), "MNIST"))
+        return evaluate_digits(samples)
 
 
 def nothing(*more):
@@ -175,6 +187,38 @@ def train_for(loss):
 def method(function, *inputs):
     """Bind some inputs by position, so that a method is thrown at like a function."""
     return lambda **given: function(*inputs, **given)
+
+
+LIKE_NO_MATRIX = nothing(NONE, INTEGERS, FLOATS, tensors([(3,), (), (2, 2, 2)]), tensors([(2, 2)], [torch.int64]))
+
+
+class Quiet(torch.nn.Module):
+    """A network of three classes that answers with nothing."""
+
+    classes = 3
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, time, label=None):
+        return x * 0
+
+
+DIGITS = torch.zeros(4, 1, 28, 28)
+NOT_DIGITS = BATCH | tensors([(4, 28, 28), (4, 3, 28, 28), (4, 1, 27, 28), (0, 1, 28, 28)])
+BAD_DIGITS = nothing(NONE, INTEGERS, FLOATS, st.just(DIGITS)) | st.sampled_from(
+    [np.zeros((3, 1, 28, 28), "f4"), np.zeros((4, 1, 28, 28)), np.full((4, 1, 28, 28), NAN, "f4"), np.zeros(4, "f4"),
+     np.full((4, 1, 28, 28), 2, "f4")]
+)  # fmt: skip
+FAULTY_DRAWS = [
+    lambda n, T, g: torch.zeros(n, dtype=torch.int64), lambda n, T, g: torch.rand(n), lambda n, T, g: 5,
+    lambda n, T, g: torch.full((n,), T + 1), lambda n, T, g: torch.ones(1, dtype=torch.int64), lambda n, T, g: None,
+]  # fmt: skip
+
+
+def weighed(**given):
+    return Muon([torch.nn.Parameter(torch.eye(2))], **given)
 
 
 # (name, function, good arguments, {parameter: values that must not get in})
@@ -314,9 +358,19 @@ DOORS = [
     ),
     (
         "denoising_loss", denoising_loss,
-        {"denoiser": DENOISER, "x0": X, "weight": objectives.simple, "generator": None},
-        {"denoiser": NOT_CALLABLE | st.just(NET), "x0": PLANE, "weight": NOT_CALLABLE, "generator": GENERATOR},
+        {"denoiser": DENOISER, "x0": X, "weight": objectives.simple, "draw_t": uniform_t, "generator": None},
+        {
+            "denoiser": NOT_CALLABLE | st.just(NET), "x0": PLANE, "weight": NOT_CALLABLE,
+            "draw_t": NOT_CALLABLE | st.sampled_from(FAULTY_DRAWS), "generator": GENERATOR,
+        },
     ),
+    *(
+        (how.__name__, how, {"n": 3, "T": 10, "generator": None}, {"n": WHOLE, "T": WHOLE, "generator": GENERATOR})
+        for how in (uniform_t, logit_normal_t)
+    ),
+    ("DigitClassifier.features", DigitClassifier().features, {"x": DIGITS}, {"x": NOT_DIGITS}),
+    ("DigitFeatures()", DigitFeatures(DigitClassifier(), "of nothing"), {"x": DIGITS}, {"x": NOT_DIGITS}),
+    ("orthogonal", orthogonal, {"matrix": torch.eye(2)}, {"matrix": LIKE_NO_MATRIX}),
     (
         "ddim_step", ddim_step,
         {"predict": EXACT, "schedule": SCHEDULE, "x_t": X, "t": 5, "t_next": 2, "eta": 0.5, "noise": X},
@@ -366,6 +420,39 @@ DOORS = [
             "steps": WHOLE, "lr": NEGATIVE | UNREAL.map(lambda r: lambda share: r),
             "ema": nothing(INTEGERS, st.just(NET)), "seed": SEEDS,
         },
+    ),
+    (
+        "Muon", Muon, {"matrices": [torch.nn.Parameter(torch.eye(2))], "others": [torch.nn.Parameter(X)]},
+        {
+            "matrices": st.sampled_from([["w"], [X[0]], [None], [3.0], [np.eye(2)], [b"w"]]),
+            "others": st.sampled_from([["w"], [None], [3.0], [np.zeros(3)], [1], [b"w"]]),
+        },
+    ),
+    (
+        "Muon of a matrix", weighed, {"lr": 0.1, "momentum": 0.9, "ratio": 0.1, "betas": (0.9, 0.99)},
+        {
+            "lr": NEGATIVE, "momentum": NOT_SHARE, "ratio": NEGATIVE,
+            "betas": nothing(NONE, FLOATS) | st.sampled_from([(0.9,), (0.9, 1), (-0.1, 0.9), (NAN, 0.9), ("a", "b")]),
+        },
+    ),
+    (
+        "muon", muon, {"net": UNet(widths=(4, 8), patch=2), "lr": 0.02}, {"net": NOT_CALLABLE, "lr": NEGATIVE},
+    ),
+    (
+        "draw", draw,
+        {
+            "denoiser": Denoiser(Quiet(), SCHEDULE, objectives.v), "n": 2, "sampler": "ddim", "steps": 2, "seed": 0,
+            "label": 1,
+        },
+        {
+            "denoiser": NOT_CALLABLE | st.just(Denoiser(lambda x, time: x, SCHEDULE, objectives.v)), "n": WHOLE,
+            "sampler": nothing(NONE, INTEGERS, st.just([])), "steps": WHOLE | st.integers(11), "seed": SEEDS,
+            "label": nothing(FLOATS, st.booleans(), st.integers(3), st.integers(max_value=-1)),
+        },
+    ),
+    (
+        "evaluate_digits",
+        lambda samples: evaluate_offline(samples), {"samples": np.zeros((4, 1, 28, 28), "f4")}, {"samples": BAD_DIGITS},
     ),
     # F4: pictures
     (

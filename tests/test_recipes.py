@@ -96,7 +96,7 @@ def test_the_card_says_what_was_done(small, tmp_path, recipe):
     assert card["net"]["classes"] == (10 if recipe == "LABELS" else 0)
     assert card["weights_in_net"] == len(weights(UNet(**card["net"])))
     assert card["seconds"] == round(run.seconds, 1) and card["torch"] in torch.__version__ and card["machine"]
-    assert card["metrics"] == {"sampler": "dpm", "steps": 20, "n": 4, "frechet_distance": 1.5}
+    assert card["metrics"] == {"sampler": "dpm", "steps": 20, "n": 40, "frechet_distance": 1.5}
     loaded = load_denoiser(tmp_path)
     assert loaded.schedule.name == card["recipe"]["schedule"] and loaded.objective.name == card["recipe"]["objective"]
     assert not loaded.net.training and not any(weight.requires_grad for weight in loaded.net.parameters())
