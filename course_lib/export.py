@@ -24,8 +24,7 @@ POLICY = (
     "frame-src 'self'; base-uri 'none'; form-action 'none'"
 )
 EDITION_SAYS = {
-    "solution": "Solution edition, with answers. This is the solved lesson as it ran, to read; "
-    "of its controls, the step players work here.",
+    "solution": "Solution edition, with answers: the solved lesson as it ran, to read.",
     "student": "Student edition, to read. The exercises are open and the checks silent; all pictures and printed "
     "lines come from the solved lesson. To write your own answers and have them checked, run the notebook "
     "lessons/{stem}.ipynb.",
@@ -92,6 +91,7 @@ def page(source, edition="solution") -> str:
     except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed: run `pip install -c constraints.txt --group dev`") from error
     title, contents = writer.title or source.stem, writer.contents()
+    players = " The step players work here, too." if any("<iframe" in cell for cell in cells) else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -107,7 +107,7 @@ def page(source, edition="solution") -> str:
 <a class="skip" href="#text">Skip to the text</a>
 <main>
 <header>
-<p class="edition">{EDITION_SAYS[edition].format(stem=html.escape(source.stem))}</p>
+<p class="edition">{EDITION_SAYS[edition].format(stem=html.escape(source.stem))}{players}</p>
 {cells[0] if cells else ""}
 </header>
 {contents}

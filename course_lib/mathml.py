@@ -16,6 +16,7 @@ DRAWN = {  # the attributes that browsers draw, and no link among them
     *("scriptlevel", "separator", "stretchy", "symmetric", "voffset", "width"),
 }
 LONG = 25  # characters of a formula that may be broken at the end of a line
+QQUAD = "2em"  # the gap that sets formulas on one line apart
 BREAKS = set("=+<>~\u2212\u2264\u2265\u2248\u221d\u223c\u2192")
 PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 ALPHABETS = {  # where browsers ask for the very characters: capital A, small a, digit 0
@@ -34,7 +35,7 @@ def mathml(tex: str, display: bool = False) -> str:
     """A formula as MathML, which browsers draw without help; raises FormulaError where TeX is not understood.
 
     >>> mathml("x_0")
-    '<math display="inline"><mrow><msub><mi>x</mi><mn>0</mn></msub></mrow></math>'
+    '<math><mrow><msub><mi>x</mi><mn>0</mn></msub></mrow></math>'
     """
     from latex2mathml.converter import convert_to_element
 
@@ -50,11 +51,15 @@ def mathml(tex: str, display: bool = False) -> str:
         if "\\" in (element.text or ""):
             raise FormulaError(f"the formula {tex!r} has {element.text!r}, which is not known: write it otherwise")
     _space(tree)
-    pieces = [tree] if display else _pieces(tree)
-    text = "<wbr>".join(
-        ElementTree.tostring(piece, encoding="unicode", short_empty_elements=False) for piece in pieces
-    )
-    return f'<span class="display">{text}</span>' if display else text
+    parts = ["<wbr>".join(_written(piece, display) for piece in part) for part in _parts(tree, display)]
+    return f'<span class="display"><span>{"</span><wbr><span>".join(parts)}</span></span>' if display else parts[0]
+
+
+def _written(children, display):
+    """One piece of a formula as text."""
+    tree = ElementTree.Element("math", {"displaystyle": "true"} if display else {})
+    ElementTree.SubElement(tree, "mrow").extend(children)
+    return ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
 
 
 def _mend(element):
@@ -105,23 +110,25 @@ def _space(element):
                 element.insert(index, ElementTree.Element("mspace", thin))
 
 
-def _pieces(tree):
-    """A long formula within a line, cut before its relations and sums: browsers break no formula by themselves."""
-    pieces, depth = [[]], 0
-    for child in tree[0] if len("".join(tree.itertext())) > LONG else []:
+def _parts(tree, display):
+    """Cut a formula, as browsers do not, into parts at wide gaps, and a long one before relations and sums, too."""
+    parts, depth = [[[]]], 0
+    long = len("".join(tree.itertext())) > LONG
+    for child in tree[0]:
         depth += (child.text in ("(", "[")) - (child.text in (")", "]"))
-        if pieces[-1] and depth == 0 and child.text in BREAKS and child.get("form") != "prefix":
+        piece = parts[-1][-1]
+        if display and child.get("width") == QQUAD:
+            parts += [[[]]] if piece else []
+            continue
+        if long and piece and depth == 0 and child.text in BREAKS and child.get("form") != "prefix":
             child.set("form", "infix")  # it keeps its space at the beginning of a line
-            pieces.append([])
-        pieces[-1].append(child)
-    if len(pieces) == 1:
-        return [tree]
-    cut = [ElementTree.Element("math", tree.attrib) for _ in pieces]
-    for piece, children in zip(cut, pieces, strict=True):
-        ElementTree.SubElement(piece, "mrow").extend(children)
-    return cut
+            parts[-1].append([])
+        parts[-1][-1].append(child)
+    return [part for part in parts if part[0]] or [[[]]]
 
 
 def _opens(before):
-    """Whether what follows this part begins anew: after nothing, a relation, a comma, an opening bracket."""
-    return before is None or (before.tag == "mo" and before.text not in (")", "]", "}", "|", "\u2016", "!"))
+    """Whether what follows begins anew: after nothing, a wide gap, a relation, a comma, an opening bracket."""
+    if before is None or before.get("width") == QQUAD:
+        return True
+    return before.tag == "mo" and before.text not in (")", "]", "}", "|", "\u2016", "!")

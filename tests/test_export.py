@@ -454,8 +454,9 @@ def test_a_long_formula_may_be_broken_before_its_relations_and_sums():
     said = ["".join(re.findall(">([^<]*)<", piece)) for piece in pieces]
     assert said == ["xt", "=signal_ratex0", "+(1+1000)\u03f5"]
     assert all('<mrow><mo form="infix">' in piece for piece in pieces[1:])
-    assert "<wbr>" not in mathml(r"x_t = \text{signal\_rate} \cdot x_0 + 1 + \epsilon", display=True)
-    assert "<wbr>" not in mathml("x = a + b")
+    shown = mathml(r"x_1 = -\frac{1 + 2}{\sqrt{3 + 4}},\qquad\qquad -y = \text{after a wide gap}\qquad", display=True)
+    assert [part.count("<math") for part in shown.split("</span><wbr><span>")] == [2, 2]
+    assert "<wbr>" not in mathml("x = a + b", display=True)
 
 
 def test_a_formula_holds_no_link():
@@ -464,7 +465,7 @@ def test_a_formula_holds_no_link():
 
 
 def test_a_displayed_formula_stands_alone():
-    assert mathml("x", display=True).startswith('<span class="display"><math display="block">')
+    assert mathml("x", display=True).startswith('<span class="display"><span><math displaystyle="true">')
 
 
 def test_what_is_no_formula_is_an_error_with_the_formula_in_it():
