@@ -472,11 +472,9 @@ class Player {
 }
 
 export async function mount(host, score, bytes) {
-  const begun = performance.now(), runs = [];
+  const runs = [];
   for (const run of score.runs) runs.push(await readRun(run, bytes));
-  const player = new Player(host, score, runs);
-  player.root.dataset.opened = (performance.now() - begun).toFixed(1);
-  return player;
+  return new Player(host, score, runs);
 }
 
 // What anywidget asks for. A new recording (a run that was drawn again) replaces the old one in place.
