@@ -125,7 +125,8 @@ guess.compare(int((maps["8 layers"] > 0).any(0).sum()))
 
 # %% [markdown]
 # **What you saw.** n layers see 2n + 1 pixels across, and use much less: the weight is heaped up in the middle,
-# because many paths lead there and only one to each corner. The U-Net of about as many layers sees everything.
+# because many paths lead there and only one to each corner. The U-Net sees everything: it works on smaller
+# pictures, its attention connects all places, and its norms, too, measure over the whole picture.
 #
 # **A claim on trial:** *"A wider network, or a larger kernel, does the same."* Width leads nowhere: it adds
 # channels, not neighbours. A kernel of 17 does reach as far as eight layers. What does it cost? Count it.
@@ -192,7 +193,7 @@ show(figure, "One digit as four small ones, nearly alike: each has every second 
 
 # %% [markdown]
 # Our U-Net does this first (`patch=2`) and unfolds at the very end, so its largest inner picture is 14 x 14. In
-# section 7 you will measure what that saves.
+# section 8 you will measure what that saves.
 #
 # ## 3. What time is it?
 #
@@ -238,9 +239,9 @@ figure = viz.curves(lines, "t", "distance to the waves of ...")
 show(figure, "Distance of each step's waves to those of t = 100 and of t = 500: 0 at that step, far everywhere else.")
 
 # %% [markdown]
-# **What you saw.** A notch: each step is near its neighbours and clearly apart from all others. The smallest
-# distance between neighbours is many times the 0.001 that the bare number offers. Cosines alone would be nearly 1
-# for all the first steps, and a sine alone takes the same value twice in each turn.
+# **What you saw.** A notch: each step is near its neighbours and clearly apart from all others. The fastest wave
+# alone sets neighbours 0.96 apart (it turns by 1 radian a step), where the bare number offers 0.001. Cosines alone
+# would be nearly 1 for all the first steps, and a sine alone takes the same value twice in each turn.
 #
 # ## 4. A block that listens
 #
@@ -382,8 +383,8 @@ for depth in (1, 10, 40):
 
 # %% [markdown]
 # With zero starts a stack of any depth begins as "pass it on", and its output has the size of its input. With
-# random ones it grows with depth, as each block adds its own noise. In a network of five blocks nobody suffers from
-# that; in one of forty it decides which learning rate is safe.
+# random ones it grows with depth, as each block adds its own noise. In a network of seven blocks, like ours, nobody
+# suffers from that; in one of forty it decides which learning rate is safe.
 #
 # And why GroupNorm, where many networks use BatchNorm? BatchNorm measures mean and deviation over all pictures of
 # the batch. Try the same picture in two batches.
@@ -925,7 +926,7 @@ show(figure, "Error against the told time: a valley with its bottom near 500, th
 #
 # <details><summary>A. At the zero starts.</summary>No: they are gone after a few steps.</details>
 # <details><summary>B. At the kept pictures: are they joined, and in the right order?</summary>Right. Without them,
-# detail has to pass the bottom, and the copy was smeared even with no noise at all.</details>
+# detail has to pass the bottom, and the copy was soft even with no noise at all.</details>
 # <details><summary>C. At attention: there is too little of it.</summary>No: without attention the loss was nearly
 # the same.</details>
 #

@@ -76,7 +76,10 @@ COUNT_MISTAKES = [
             f"You count {r.got[0]:,} weights where torch has {r.expected[0]:,}: every output channel also adds one "
             "number of its own, the bias. (It is no multiplication, so your second number is right.)"
         ),
-        COUNT_HINTS,
+        (
+            "Write down a layer with 2 output channels by hand: which numbers does each of the two own?",
+            "Each output channel owns channels_in * kernel**2 weights that multiply, and one bias that is added.",
+        ),
     ),
     Mistake(
         "one bias for all",
@@ -85,14 +88,20 @@ COUNT_MISTAKES = [
             f"You count one bias for the whole layer: {r.got[0]:,} weights, where there are {r.expected[0]:,}. Each "
             "output channel has its own."
         ),
-        COUNT_HINTS,
+        (
+            "Write down a layer with 2 output channels by hand: which numbers does each of the two own?",
+            "Each output channel owns channels_in * kernel**2 weights that multiply, and one bias that is added.",
+        ),
     ),
     Mistake(
         "a bias per input",
         _counted(lambda i, o, k, n: i * (o * k * k + 1), _all_work),
         "The bias is added once to every *output* channel; you count one for every input channel. With as many inputs "
         "as outputs nobody sees the difference; with 1 in and 48 out it is 47 weights.",
-        COUNT_HINTS,
+        (
+            "Write down a layer with 2 output channels by hand: which numbers does each of the two own?",
+            "Each output channel owns channels_in * kernel**2 weights that multiply, and one bias that is added.",
+        ),
     ),
     Mistake(
         "kernel not squared",
@@ -110,7 +119,10 @@ COUNT_MISTAKES = [
             f"The picture has size * size places, and you count one row of it: {r.got[1]:,} multiplications instead "
             f"of {r.expected[1]:,}."
         ),
-        COUNT_HINTS,
+        (
+            "How many places does the window of one output channel visit?",
+            "Multiplications: channels_out * channels_in * kernel**2 for one place, and size**2 places.",
+        ),
     ),
     Mistake(
         "one place",
@@ -119,7 +131,10 @@ COUNT_MISTAKES = [
             f"{r.got[1]:,} multiplications are what one place costs. The same weights are used again at every place, "
             f"so it is {r.expected[1]:,} in all: few weights, much work."
         ),
-        COUNT_HINTS,
+        (
+            "How many places does the window of one output channel visit?",
+            "Multiplications: channels_out * channels_in * kernel**2 for one place, and size**2 places.",
+        ),
     ),
     Mistake(
         "bias multiplied",
@@ -128,7 +143,10 @@ COUNT_MISTAKES = [
             f"You multiply by the bias as well: {r.got[1]:,} instead of {r.expected[1]:,}. A bias is only added; the "
             "weights that multiply are one fewer for each output channel."
         ),
-        COUNT_HINTS,
+        (
+            "Write down a layer with 2 output channels by hand: which numbers does each of the two own?",
+            "Each output channel owns channels_in * kernel**2 weights that multiply, and one bias that is added.",
+        ),
     ),
     Mistake(
         "one output channel",
@@ -1065,27 +1083,39 @@ LABEL_MISTAKES = [
         _null_at(0),
         "For you, no label is label 0. That is the digit zero: asked for nothing in particular, the network would be "
         "asked for zeros, and could not tell the two apart.",
-        LABEL_HINTS,
+        (
+            "How many rows does the table have for ten classes, and which one belongs to none of them?",
+            "The null row is the last one: its index is len(table) - 1, and table[-1] is the same row.",
+        ),
     ),
     Mistake(
         "null is the last digit",
         _null_at(-2),
         "Off by one: your null row is that of the last class. The table has one row more than there are classes.",
-        LABEL_HINTS,
+        (
+            "How many rows does the table have for ten classes, and which one belongs to none of them?",
+            "The null row is the last one: its index is len(table) - 1, and table[-1] is the same row.",
+        ),
     ),
     Mistake(
         "null left out",
         _none_left_out,
         'Without a label you return the context as it came. It would run, but then "no label" is a row of zeros that '
         "is never learned; here it has a row of its own, the last one.",
-        LABEL_HINTS,
+        (
+            "How many rows does the table have for ten classes, and which one belongs to none of them?",
+            "The null row is the last one: its index is len(table) - 1, and table[-1] is the same row.",
+        ),
     ),
     Mistake(
         "mean of the classes",
         _mean_for_none,
         'Without a label you add the mean of all classes. The mean of ten rows is a guess at what "any digit" means; '
         "the network has a row of its own for it, which it learns.",
-        LABEL_HINTS,
+        (
+            "How many rows does the table have for ten classes, and which one belongs to none of them?",
+            "The null row is the last one: its index is len(table) - 1, and table[-1] is the same row.",
+        ),
     ),
     Mistake(
         "counted from 1",
@@ -1097,7 +1127,10 @@ LABEL_MISTAKES = [
         "context replaced",
         _only_label,
         "Only the label's row is left: time is gone. Add the row to the context.",
-        LABEL_HINTS,
+        (
+            "What else does the context hold, and must not be lost?",
+            "Add the row to the context: the shape stays (B, K).",
+        ),
     ),
     Mistake(
         "joined",
@@ -1106,7 +1139,10 @@ LABEL_MISTAKES = [
             f"You join the row to the context: {r.got.shape[1]} columns, where the blocks read {r.expected.shape[1]}. "
             "Add it instead."
         ),
-        LABEL_HINTS,
+        (
+            "What else does the context hold, and must not be lost?",
+            "Add the row to the context: the shape stays (B, K).",
+        ),
     ),
     Mistake(
         "the first label for all",
@@ -1118,7 +1154,10 @@ LABEL_MISTAKES = [
         "multiplied",
         _times,
         "You multiply; the row is added to the context.",
-        LABEL_HINTS,
+        (
+            "What else does the context hold, and must not be lost?",
+            "Add the row to the context: the shape stays (B, K).",
+        ),
     ),
     Mistake(
         "the number itself",
