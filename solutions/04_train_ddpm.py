@@ -589,16 +589,19 @@ print(language.compare(min(languages, key=lambda word: results[languages[word]][
 print(lowest.compare(min(languages, key=lambda word: results[languages[word]]["loss"])))
 
 # %% [markdown]
-# **What you saw.** The losses are not comparable: eps, v and flow ended at 0.11, 0.23 and 0.36 in our run, and their
-# distances were 606, 558 and 517, the other way round (N = 250, one seed; real digits: 125). Flow asks for a
-# difference of picture and noise, which is larger than either; that makes its loss large, not its drawings bad. So
-# much for "the lower the loss, the better".
+# **What you saw.** The losses are not comparable. In our run eps and x0 ended at nearly the same one, 0.11 and 0.10,
+# and their distances were 606 and 404; v and flow had losses of 0.23 and 0.36, and distances of 558 and 517 between
+# the two (N = 250, one seed; real digits: 125). Flow asks for a difference of picture and noise, which is larger than
+# either: that makes its loss large, not its drawings bad. So much for "the lower the loss, the better".
 #
-# The language matters less than is often said, once the guess is limited: without the limit, eps on cosine drew
-# nothing at all (section 4). All seven read their network through the same limit. What helps most in these few seconds
-# is how the steps are used: flow with Muon and more steps in the middle came to 211, where your DDPM needed 900
-# steps. Muon learns more from each step, and the middle of the flow path is where the picture is decided: at its
-# ends, the answer is nearly known.
+# Why does the language matter, when two equations turn one answer into another? Near t = T, x0 follows from a guess of
+# eps by a division by a small signal rate, so a small error becomes a wrong digit, within the limit. A guess of x0 is
+# at worst the average digit. Early in a training that counts; near t = 0 the roles are exchanged (lesson 02), and v and
+# flow stand between.
+#
+# What helped most is how the steps are used: flow with Muon and more steps in the middle came to 211, where your DDPM
+# needed 900 steps. Muon learns more from each step, and the middle of the flow path is where the picture is decided: at
+# its ends, the answer is nearly known.
 #
 # These are single trainings, with few drawings. Differences of a fifth can be chance; factors are not. And after
 # hours of training on large data the order may be another one.
@@ -691,11 +694,11 @@ for name, score in scores.items():
 told.compare("better digits, too" if scores["with"] < scores["without"] else "only the choice of the digit")
 
 # %% [markdown]
-# **What you saw.** Each column begins with the same noise, and keeps something of a hand; the label chooses the digit,
-# and now and then it is not obeyed. Same network, same minutes, better digits: with N = 1,000, the distances are 19 without
-# labels and 9 with them, and real digits score 10 (so differences below about 10 mean little; one seed).
-# After three minutes it is 37 against 16. Nothing else in this lesson buys as much. It is not free: somebody
-# had to read 60,000 digits.
+# **What you saw.** Each column begins with the same noise, and keeps something of a hand; the label chooses
+# the digit, and now and then it is not obeyed. Same network, same minutes, better digits: with N = 1,000, the
+# distances are 19 without labels and 9 with them, and real digits score 10 (so differences below about 10
+# mean little; one seed). After three minutes it is 37 against 16: half, for the
+# same computing. It is not free: somebody had to read 60,000 digits.
 #
 # ## Summary
 #
@@ -707,8 +710,7 @@ told.compare("better digits, too" if scores["with"] < scores["without"] else "on
 #   no trace.
 # - Losses of different objectives cannot be compared, and late in a run the loss hardly shows what the
 #   drawings gain.
-# - In a short training, Muon with a good choice of t helps more than the choice between eps, v and flow, as long as
-#   the guess is limited to what pictures can be; labels help most.
+# - In a short training the language matters, and Muon with a good choice of t matters more; labels help most.
 # - **To remember:** compare at the same budget, judge drawings by drawings, and say how many they were.
 #
 # ## Quiz
