@@ -711,8 +711,8 @@ for name, between in {"line": along_the_line, "sphere": along_the_sphere}.items(
     print(f"middles of the {name:6s}: {score:.1f} (fresh noises: {scores['2M'][budgets.index(10)]:.1f})")
 
 # %% [markdown]
-# **What you saw.** These three scores decide, not the deviations: what lies above the score of fresh noises, by more than
-# the chance measured in section 7, is the price of a path.
+# **What you saw.** These three scores decide, not the deviations: what lies above the score of fresh noises, by more
+# than the chance measured in section 7, is the price of a path.
 #
 # ## Summary
 #
