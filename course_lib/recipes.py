@@ -160,7 +160,7 @@ class DigitRun:
         precision = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return fit(
             partial(self._loss, self._denoiser(net)), net, batches, steps=steps, lr=lr, optimizer=optimizer, ema=ema,
-            seed=self.seed, precision=precision, folder=folder,
+            seed=self.seed, precision=precision, folder=folder, name=str(self.recipe),
         )  # fmt: skip
 
     def _loss(self, denoiser: Denoiser, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:

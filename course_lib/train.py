@@ -43,6 +43,7 @@ def fit(
     seed: int = 0,
     precision: torch.dtype = torch.float32,
     folder: str | Path | None = None,
+    name: str = "",
 ) -> Iterator[Progress]:
     """Train net for some steps (with AdamW, or your optimizer over its weights), yielding Progress after each.
 
@@ -57,8 +58,8 @@ def fit(
 
     folder: where the run is kept. Whatever ends the loop (break, an interrupt, an error), the same call goes on where
     it stood, to the last bit, random numbers included; a killed process loses at most 30 seconds. Needs data.batches.
-    Raises CheckpointError when the folder holds another run (network, optimizer, EMA, batches, steps, seed), which is
-    left as it is, and when it cannot be written. The same lr is up to you.
+    name: what makes it another run beside network, optimizer, EMA, batches, steps and seed, such as its loss or lr.
+    Raises CheckpointError when the folder holds another run, which is left as it is, and when it cannot be written.
 
     >>> from course_lib import data
     >>> net = nn.Linear(2, 2)
@@ -78,6 +79,8 @@ def fit(
         raise TypeError(f"expected optimizer to be a torch.optim.Optimizer, got {described(optimizer)}")
     if folder is not None and not isinstance(batches, Batches):
         raise TypeError(f"expected data.batches(x, size) where a run is kept in a folder, got {described(batches)}")
+    if not isinstance(name, str):
+        raise TypeError(f"expected name to be a word or two about the run, got {described(name)}")
     if not callable(lr):
         real_number("lr", lr, 0)
     if precision not in (torch.float32, torch.bfloat16):
@@ -88,7 +91,7 @@ def fit(
     run = _Run(net, optimizer, ema, torch.Generator().manual_seed(seed), seed, steps, precision)
     if folder is None:
         return _loop(loss_fn, run, iter(batches), lr)
-    return _kept_loop(loss_fn, run, batches, lr, Path(folder).resolve())
+    return _kept_loop(loss_fn, run, batches, lr, Path(folder).resolve(), name)
 
 
 def _loop(loss_fn, run: _Run, batches: Iterator, lr) -> Iterator[Progress]:
@@ -127,13 +130,14 @@ def _train_step(loss_fn, run: _Run, batches: Iterator, lr) -> tuple[float, float
     return loss.item(), rate
 
 
-def _kept_loop(loss_fn, run: _Run, batches: Batches, lr, folder: Path) -> Iterator[Progress]:
+def _kept_loop(loss_fn, run: _Run, batches: Batches, lr, folder: Path, name: str) -> Iterator[Progress]:
     """The loop, with its state read from the folder first and written there whatever ends it."""
     older = _unfinished.get(folder)
     if older is not None:
         if older.gi_running:
             raise checkpoints.CheckpointError(f"{folder} is in use by another thread: stop it or choose another folder")
         older.close()  # writes where it stood
+    run.call["name"] = name
     run.call["batches"] = {"rows": len(batches.x), "size": batches.size, "seed": batches.seed}
     run.read(folder)
     batches.skip_to(run.step)

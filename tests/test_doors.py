@@ -411,14 +411,14 @@ DOORS = [
         "fit", train,
         {
             "loss_fn": lambda x, generator: NET(x, torch.rand(len(x))).mean(), "net": NET, "batches": [X, X],
-            "steps": 2, "lr": 0.0, "ema": None, "seed": 0,
+            "steps": 2, "lr": 0.0, "ema": None, "seed": 0, "name": "",
         },
         {
             "loss_fn": NOT_CALLABLE | st.sampled_from([None, 1.0, X, X.mean(), "loss"]).map(lambda r: lambda x, g: r),
             "net": MODULES | st.just(torch.nn.ReLU()),
             "batches": nothing(NONE, INTEGERS, st.just(X), st.just([]), st.just([X])),
             "steps": WHOLE, "lr": NEGATIVE | UNREAL.map(lambda r: lambda share: r),
-            "ema": nothing(INTEGERS, st.just(NET)), "seed": SEEDS,
+            "ema": nothing(INTEGERS, st.just(NET)), "seed": SEEDS, "name": INTEGERS | FLOATS | st.just({}) | NONE,
         },
     ),
     (

@@ -138,13 +138,18 @@ def test_going_on_keeps_the_steps_the_run_was_to_have(small, tmp_path):
     assert make(tmp_path, steps=7).steps == 7  # a finished run is over: the next one is new
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"recipe": "DDPM"}, {"recipe": "LABELS"}, {"profile": "cpu"}])
+OTHERS = [{"seed": 1}, {"recipe": "DDPM"}, {"recipe": "LABELS"}, {"profile": "cpu"}, {"lr": 0.01}, {"middle": False}]
+
+
+@pytest.mark.parametrize("other", OTHERS)
 def test_another_run_in_the_folder_is_refused_and_left_alone(small, tmp_path, other):
     follow(make(tmp_path), until=2)
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    recipe = getattr(recipes, other.pop("recipe", "QUICK"))
+    changes = {name: value for name, value in other.items() if hasattr(recipes.QUICK, name)}
+    recipe = replace(getattr(recipes, other.get("recipe", "QUICK")), **changes)
+    arguments = {name: value for name, value in other.items() if name in ("seed", "profile")}
     with pytest.raises(CheckpointError, match="choose another folder"):
-        follow(make(tmp_path, recipe, **other))
+        follow(make(tmp_path, recipe, **arguments))
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
