@@ -29,7 +29,8 @@ EDITION_SAYS = {
     "lines come from the solved lesson. To write your own answers and have them checked, run the notebook "
     "lessons/{stem}.ipynb.",
 }
-TOKEN = re.compile("\ue000(\\d+)\ue001")  # a formula's place while the text around it is cleaned
+TOKEN = re.compile("\ue000(\\d+)\ue001")  # holds a place while the text around it is cleaned
+TAG_OR_TOKEN = re.compile(f'<[^>"]*(?:"[^"]*"[^>"]*)*>|{TOKEN.pattern}')
 MATH_IN_HTML = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![$\\])\$(?P<inline>[^$]+?)(?<![$\\])\$", re.DOTALL)
 TAGS = {  # what a text may be made of
     *("a", "abbr", "b", "blockquote", "br", "cite", "code", "dd", "del", "details", "div", "dl", "dt", "em"),
@@ -82,8 +83,8 @@ def file_name(stem: str, edition: str) -> str:
 def page(source, edition="solution") -> str:
     """The lesson in solutions/NN_name.py, with the outputs of the notebook beside it, as HTML text."""
     notebook = _notebook(source, edition)
-    stems = [path.stem for path in build.sources(source.parent.parent)]
-    writer = _Writer(source, {stem: file_name(stem, edition) for stem in stems})
+    lessons = build.sources(source.parent.parent)
+    writer = _Writer(source, {lesson.stem: file_name(lesson.stem, edition) for lesson in lessons})
     try:
         cells = [writer.cell(cell) for cell in notebook.cells]
     except (ExportError, FormulaError) as error:
@@ -115,19 +116,21 @@ def page(source, edition="solution") -> str:
 {"".join(cells[1:])}
 </div>
 </main>
-{_neighbours(source.stem, stems, edition)}
+{_neighbours(source, lessons, edition)}
 </body>
 </html>
 """
 
 
-def _neighbours(stem, stems, edition):
+def _neighbours(source, lessons, edition):
     """The links to the lessons before and after."""
-    place, links = stems.index(stem), []
+    place, links = lessons.index(source), []
     for other, word in ((place - 1, "Before"), (place + 1, "Next")):
-        if 0 <= other < len(stems):
-            name = html.escape(stems[other].replace("_", " ", 1).replace(" ", ". ", 1).replace("_", " "))
-            links.append(f'<a href="{quote(file_name(stems[other], edition))}">{word}: {name}</a>')
+        if 0 <= other < len(lessons):
+            lesson = lessons[other]
+            title = re.search(r"^# # (.+)$", lesson.read_text(encoding="utf-8"), re.MULTILINE)
+            name = html.escape(title[1] if title else lesson.stem)
+            links.append(f'<a href="{quote(file_name(lesson.stem, edition))}">{word}: {name}</a>')
     return f'<nav class="neighbours" aria-label="Other lessons">{" ".join(links)}</nav>' if links else ""
 
 
@@ -163,7 +166,7 @@ class _Writer:
     def __init__(self, source, files):
         self.source, self.cleaner, self.title = source, _cleaner(files), ""
         self.headings: list[tuple[int, str, str]] = []  # level, id, what it says as HTML
-        self.formulas: list[str] = []  # MathML, by the number in its token
+        self.kept: list[tuple[str, str]] = []  # by the number in a token: what it is as text, and in an attribute
 
     def cell(self, cell) -> str:
         """One cell as HTML: text, or code with what it printed and drew."""
@@ -180,11 +183,11 @@ class _Writer:
         """Markdown as clean HTML, its formulas as MathML, its headings with anchors."""
         from nbconvert.filters.markdown_mistune import MarkdownWithMath
 
-        rough = MarkdownWithMath(renderer=_renderer()(self)).render(re.sub("[\ue000-\uf8ff]", "", markdown))
+        rough = MarkdownWithMath(renderer=_renderer()(self)).render(_without_tokens(markdown))
         text = self.cleaner.clean(rough)
         text = re.sub(r"<h([1-6])>(.*?)</h\1>", self._heading, text, flags=re.DOTALL)
         text = re.sub(r"<table.*?</table>", r'<div class="wide">\g<0></div>', text, flags=re.DOTALL)
-        return self._with_formulas(text)
+        return self._restored(text)
 
     def _heading(self, match):
         level, says = int(match[1]), match[2]
@@ -198,25 +201,34 @@ class _Writer:
         self.headings.append((level, anchor, re.sub(r"</?a\b[^>]*>", "", says)))
         if level == 1 and not self.title:
             self.title = plain
-        link = f'<a class="anchor" href="#{quote(anchor)}" aria-label="Link to this section">#</a>'
+        link = f'<a class="anchor" href="#{quote(anchor)}" aria-label="Link to {html.escape(plain)}">#</a>'
         return f'<h{level} id="{html.escape(anchor)}">{says}{link}</h{level}>'
 
     def contents(self) -> str:
         """The table of contents: a link to each section."""
         rows = "".join(
-            f'<li><a href="#{quote(anchor)}">{self._with_formulas(says)}</a></li>\n'
+            f'<li><a href="#{quote(anchor)}">{self._restored(says)}</a></li>\n'
             for level, anchor, says in self.headings
             if level == 2
         )
         return f'<nav class="contents" aria-label="In this lesson"><ol>\n{rows}</ol></nav>' if rows else ""
 
-    def keep(self, tex: str, display: bool) -> str:
-        """Keep a formula while the text around it is cleaned; return what holds its place."""
-        self.formulas.append(mathml(tex, display))
-        return f"\ue000{len(self.formulas) - 1}\ue001"
+    def keep(self, as_text: str, in_attribute: str) -> str:
+        """Keep what needs no cleaning, and return what holds its place."""
+        self.kept.append((as_text, in_attribute))
+        return f"\ue000{len(self.kept) - 1}\ue001"
 
-    def _with_formulas(self, text):
-        return TOKEN.sub(lambda match: self.formulas[int(match[1])], text)
+    def formula(self, tex: str, display: bool) -> str:
+        """Keep a formula; in the alt text of a picture it stays TeX."""
+        return self.keep(mathml(tex, display), html.escape(tex))
+
+    def _restored(self, text):
+        def restored(match):
+            if match[1]:
+                return self.kept[int(match[1])][0]
+            return TOKEN.sub(lambda token: self.kept[int(token[1])][1], match[0])
+
+        return TAG_OR_TOKEN.sub(restored, text)
 
     def output(self, output) -> str:
         """What a cell printed or showed: HTML before a picture before plain words, as a browser would choose."""
@@ -226,7 +238,7 @@ class _Writer:
             return _printed("\n".join(output["traceback"]), "printed stderr")
         data = {kind: "".join(value) if isinstance(value, list) else value for kind, value in output["data"].items()}
         if "text/html" in data:
-            return f'<div class="shown">{self.cleaner.clean(data["text/html"])}</div>\n'
+            return f'<div class="shown">{self.shown(data["text/html"])}</div>\n'
         for kind in ("image/png", "image/jpeg"):
             if kind in data:
                 about = output.get("metadata", {}).get(kind, {})
@@ -236,6 +248,15 @@ class _Writer:
         if "text/markdown" in data:
             return f'<div class="shown">{self.words(data["text/markdown"])}</div>\n'
         return _printed(data["text/plain"], "printed") if "text/plain" in data else ""
+
+    def shown(self, rough: str) -> str:
+        """HTML that a cell showed, cleaned; a frame's page is another page, and would take long to clean."""
+        kept = re.sub(
+            r'(?<= srcdoc=")[^"]*',
+            lambda match: self.keep("", match[0].replace("<", "&lt;").replace(">", "&gt;")),
+            _without_tokens(rough),
+        )
+        return self._restored(self.cleaner.clean(kept))
 
     def picture(self, address: str) -> str | None:
         """A picture file of the lesson as a data address; None for one on the net, of which the alt text stays."""
@@ -259,13 +280,13 @@ def _renderer():
             self.writer = writer
 
         def inline_math(self, body):
-            return self.writer.keep(body, display=False)
+            return self.writer.formula(body, display=False)
 
         def block_math(self, body):
-            return self.writer.keep(body, display=True)
+            return self.writer.formula(body, display=True)
 
         def latex_environment(self, name, body):
-            return self.writer.keep(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
+            return self.writer.formula(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
 
         def block_html(self, html):
             return super().block_html(self._formulas(html))
@@ -274,10 +295,10 @@ def _renderer():
             return super().inline_html(self._formulas(html))
 
         def _formulas(self, text):
-            return MATH_IN_HTML.sub(
-                lambda match: self.writer.keep(html.unescape(match["block"] or match["inline"]), bool(match["block"])),
-                text,
-            )
+            def formula(match):
+                return self.writer.formula(html.unescape(match["block"] or match["inline"]), bool(match["block"]))
+
+            return MATH_IN_HTML.sub(formula, text)
 
         def image(self, text, url, title=None):
             address = self.writer.picture(url)
@@ -351,3 +372,7 @@ def _printed(text, kind):
 
     plain = strip_ansi("".join(text)).rstrip("\n")
     return f'<pre class="{kind}">{html.escape(plain)}</pre>\n' if plain else ""
+
+
+def _without_tokens(text):
+    return re.sub("[\ue000\ue001]", "", text)

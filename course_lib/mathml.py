@@ -19,11 +19,12 @@ LONG = 25  # characters of a formula that may be broken at the end of a line
 QQUAD = "2em"  # the gap that sets formulas on one line apart
 BREAKS = set("=+<>~\u2212\u2264\u2265\u2248\u221d\u223c\u2192")
 PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
-ALPHABETS = {  # where browsers ask for the very characters: capital A, small a, digit 0
-    "bold": (0x1D400, 0x1D41A, 0x1D7CE),
-    "bold-italic": (0x1D468, 0x1D482, None),
-    "sans-serif": (0x1D5A0, 0x1D5BA, 0x1D7E2),
-    "monospace": (0x1D670, 0x1D68A, 0x1D7F6),
+LETTERS = {  # browsers know one of these by name; the style sheet draws the others
+    "normal": ("normal", None),
+    "bold": ("normal", "bold"),
+    "bold-italic": (None, "bold"),
+    "sans-serif": ("normal", "sans"),
+    "monospace": ("normal", "mono"),
 }
 
 
@@ -48,7 +49,7 @@ def mathml(tex: str, display: bool = False) -> str:
         if len(element) != PARTS.get(element.tag, len(element)):
             raise FormulaError(f"the formula {tex!r} lacks a part, as in a fraction without a denominator: mend it")
         _mend(element)
-        if "\\" in (element.text or ""):
+        if "\\" in (element.text or "") or (element.tag == "mi" and element.text == "&"):
             raise FormulaError(f"the formula {tex!r} has {element.text!r}, which is not known: write it otherwise")
     _space(tree)
     parts = ["<wbr>".join(_written(piece, display) for piece in part) for part in _parts(tree, display)]
@@ -65,29 +66,15 @@ def _written(children, display):
 def _mend(element):
     """Characters for the converter's codes, and no attribute but those that browsers draw."""
     text = html.unescape(element.text or "")
-    text = re.sub(r"\\([_%$&#{} ])", r"\1", text).replace("\\|", "\u2016")
-    variant = element.get("mathvariant")
-    if variant in ALPHABETS:
-        text = "".join(_letter(character, *ALPHABETS[variant]) for character in text)
-    element.text = text or None
+    element.text = re.sub(r"\\([_%$&#{} ])", r"\1", text).replace("\\|", "\u2016") or None
     if len(element) == 2 and html.unescape(element[1].text or "") in ("\u23df", "\u23de"):
         brace = "under" if element.tag == "munder" else "over"  # a line of the page: few fonts have a brace that wide
         element.remove(element[1])
         element.tag, element.attrib = "mrow", {"class": brace}
         return
-    element.attrib = {
-        name: value
-        for name, value in element.attrib.items()
-        if name in DRAWN or (name == "mathvariant" and value == "normal")
-    }
-
-
-def _letter(character, capital, small, digit):
-    """The same letter in another alphabet, or as it is where that one lacks it."""
-    for first, last, start in (("A", "Z", capital), ("a", "z", small), ("0", "9", digit)):
-        if first <= character <= last and start is not None:
-            return chr(start + ord(character) - ord(first))
-    return character
+    variant, looks = LETTERS.get(element.get("mathvariant"), (None, None))
+    drawn = {name: value for name, value in element.attrib.items() if name in DRAWN}
+    element.attrib = drawn | {k: v for k, v in (("mathvariant", variant), ("class", looks)) if v}
 
 
 def _space(element):

@@ -219,6 +219,14 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)><a href="javas
         ["<p style='background: url(https://example.org/a.png); position: fixed'>x</p><style>@import 'x'</style>"],
         [r"$\text{</math></span><script>alert(1)</script>}$ and $<img src=x onerror=alert(1)>$"],
         ["<p>$\\text{&lt;script&gt;alert(1)&lt;/script&gt;}$</p>"],
+        ["<p title='$\\text{\" onclick=\"alert(1)}$'>x</p>"],
+        ["[a](https://example.org '$\\text{\" onclick=\"alert(1)}$')"],
+        ['![$\\text{" onerror="alert(1)}$](data:image/png;base64,AAAA)'],
+        ["<div class='$\\text{><script>alert(1)</script>}$' aria-label='$\\text{\" onclick=\"alert(1)}$'>x</div>"],
+        ["## <a title='$\\text{\" onclick=\"alert(1)}$'>x</a> <b>$\\text{</b><script>}$</b>"],
+        ["\ue0000\ue001 $x$ <b title='\ue0000\ue001'>x</b>"],
+        [("1", [shown(text_html=f'<p> srcdoc="{HOSTILE[2:]}" \ue0000\ue001</p>', text_plain="")])],
+        [("1", [shown(text_html='<p class= srcdoc="><script>alert(1)</script>">x</p>', text_plain="")])],
         [(f"print({HOSTILE!r})", [printed(HOSTILE), printed(HOSTILE, "stderr")])],
         [("1", [shown(text_html=HOSTILE), shown(text_plain=HOSTILE), shown(text_markdown=HOSTILE)])],
         [("1", [shown({"image/png": {"alt": HOSTILE}}, image_png=DOT, text_plain=HOSTILE)])],
@@ -242,7 +250,7 @@ def test_a_hostile_title_stays_a_title(course):
 
 
 def test_a_frame_stays_as_it_is_but_for_its_sandbox(course):
-    inside = "<!doctype html><script>const a = 1 && \"two\" < '3';</script><p title=\"q\">&amp;lt; é \u2028</p>" * 50
+    inside = '<!doctype html><script>const a = 1 && "two" < \'3\';</script><p title="q">&amp;lt; é \u2028</p>' * 50
     escaped = inside.replace("&", "&amp;").replace('"', "&quot;")
     style = "width: 100%; height: min(500px, calc(33vw + 400px)); border: 0"
     frame = f'<iframe title="a run" style="{style}" srcdoc="{escaped}"></iframe>'
@@ -281,6 +289,7 @@ def test_links_lead_to_the_other_pages_of_the_same_edition(course):
     links = [link.get("href") for link in Page(page(course(text), "student")).all("a")]
     assert ["91_other-student.html", "91_other-student.html#Its-end", None, "#here"] == links[1 + 1 : 6]
     assert links[-1] == "91_other-student.html"  # the way on, at the foot
+    assert "Next: 90. Little</a>" in page(course("words"))
 
 
 def test_headings_that_are_alike_get_places_of_their_own(course):
@@ -339,7 +348,9 @@ def test_markers_that_do_not_pair_up_never_become_a_page(course):
         page(source, "student")
 
 
-@pytest.mark.parametrize("tex", [r"\frac{1}", r"\unknown x", r"x_a_b", r"\text{a\dots}", r"\left( x"])
+@pytest.mark.parametrize(
+    "tex", [r"\frac{1}", r"\unknown x", r"x_a_b", r"\text{a\dots}", r"\left( x", r"\begin{aligned}a&=b\end{aligned}"]
+)
 def test_a_formula_that_cannot_be_drawn_is_named(course, tex):
     with pytest.raises(ExportError, match=r"90_little\.py: the formula .*(mend it|write it otherwise)"):
         page(course(f"so ${tex}$ is"))
@@ -433,6 +444,8 @@ def test_an_export_that_is_cut_short_leaves_the_old_file(root, tmp_path, monkeyp
     ("tex", "inside"),
     [
         (r"\mathbf{x}_0", "<mi>\U0001d431</mi>"),
+        (r"\mathbf{x1}", '<mi mathvariant="normal" class="bold">x</mi><mn mathvariant="normal" class="bold">1</mn>'),
+        (r"\boldsymbol{\epsilon}", '<mi class="bold">\u03f5</mi>'),
         (r"\mathrm{KL}", '<mi mathvariant="normal">K</mi>'),
         (r"\text{noise\_rate} \| x", '<mtext>noise_rate</mtext><mo fence="false" stretchy="false">\u2016</mo>'),
         (r"a = -b", '<mo form="prefix">\u2212</mo>'),
