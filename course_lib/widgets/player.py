@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from course_lib.widgets import recording
-from course_lib.widgets.explorer import WIDGET_VIEW
 from course_lib.widgets.recording import Run
 
 __all__ = ["StepPlayer"]
@@ -108,7 +107,10 @@ class StepPlayer:
 
     @property
     def widget(self) -> Any:
-        """The live widget, made when it is first asked for."""
+        """The same player as a widget, to stand among other widgets where a kernel runs; made when first asked for.
+
+        Its `score` (JSON) and `data` (bytes) may be replaced by those of another player, data first.
+        """
         if self._widget is None:
             self._widget = _widget_class()(score=json.dumps(self.score), data=self.data)
         return self._widget
@@ -117,19 +119,24 @@ class StepPlayer:
         return f"[step player: {self.alt}]"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        data = {"text/plain": repr(self), "text/html": self._frame_html(), "image/png": self._png()}
-        if self.widget.model_id is not None:  # None where there is no kernel
-            data[WIDGET_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        # No live widget's view: JupyterLab prefers it, and shows an error where the notebook is opened again.
+        png = self._png()
+        data = {"text/plain": repr(self), "text/html": self._frame_html(png), "image/png": png}
         return data, {"image/png": {"alt": self.alt}}
 
-    def _frame_html(self) -> str:
-        """The page in a frame of its own, which can reach nothing outside; as high as its panels are."""
+    def _frame_html(self, png: str) -> str:
+        """The page in a frame of its own, which can reach nothing outside; as high as its panels are.
+
+        Where a notebook is not trusted, frames are taken away and what stands inside them remains: a picture.
+        """
         wide = {run["name"]: _aspect(run, self.score["count"]) for run in self.score["runs"]}
         panels, rest = sum(wide.values()), 240 + 100 * len(wide) + 24 * bool(self.title)
         narrow = f"{round(33 * panels)}vw + {rest + 40 + 50 * len(wide)}px"
         size = f"width: 100%; height: min({round(230 * panels + rest)}px, calc({narrow}))"
         page, alt = html.escape(self.page(), quote=True), html.escape(self.alt, quote=True)
-        return f'<iframe sandbox="allow-scripts" title="{alt}" style="{size}; border: 0" srcdoc="{page}"></iframe>'
+        still = f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{png}">'
+        frame = f'sandbox="allow-scripts" title="{alt}" style="{size}; border: 0" srcdoc="{page}"'
+        return f"<iframe {frame}>{still}</iframe>"
 
     def _png(self) -> str:
         """The last frame of each run, as PNG in base64."""

@@ -57,6 +57,12 @@ def at(inside):
     return int(inside.get_attribute(".step-player", "data-at"))
 
 
+def reaches(inside, place):
+    """Wait until a step is shown: a frame gets its keys a little later than the page around it."""
+    inside.wait_for_selector(f".step-player[data-at='{place}']", timeout=10_000)
+    return True
+
+
 def ink(inside, which=0):
     """All pixels of one canvas, as text."""
     return inside.evaluate(f"document.querySelectorAll('.step-player canvas')[{which}].toDataURL()")
@@ -85,8 +91,9 @@ def test_keys_step_and_words_and_pictures_follow(show, screenshot, framed):
     moves = {"ArrowRight": 1, "ArrowUp": 2, "ArrowLeft": 1, "End": 10, "ArrowDown": 9, "Home": 0}
     for key, place in moves.items():
         press(key)
-        assert at(inside) == place and words(inside) == player.words(place), key
+        assert reaches(inside, place) and words(inside) == player.words(place), key
     press("ArrowRight")
+    reaches(inside, 1)
     after = [ink(inside, k) for k in range(4)]
     assert all(old != new for old, new in zip(before[:2], after[:2], strict=True)) and before[3] != after[3]
     assert inside.get_attribute(".slider", "aria-valuetext") == player.words(1)
@@ -106,9 +113,9 @@ def test_the_pictures_are_the_recorded_ones(show):
 def test_the_slider_and_the_curve_are_dragged(show):
     seen = show(StepPlayer(steps_of(pictures(), 20), alt="a"))
     drag(seen.page, seen.inside, ".slider", 0, 0.5)
-    assert at(seen.inside) == 10
+    assert reaches(seen.inside, 10)
     drag(seen.page, seen.inside, ".chart", 0.5, 0.75)
-    assert at(seen.inside) == 15 and words(seen.inside).startswith("t = 5: ")
+    assert reaches(seen.inside, 15) and words(seen.inside).startswith("t = 5: ")
     assert seen.complaints == []
 
 
@@ -211,7 +218,7 @@ def test_a_phone_shows_all_of_it(show, screenshot, scheme):
     heights = "all => all.map((one) => one.getBoundingClientRect().height)"
     assert min(seen.inside.locator("button, select, input").evaluate_all(heights)) >= 28
     seen.inside.locator("button.next").tap()
-    assert at(seen.inside) == 1
+    assert reaches(seen.inside, 1)
     dark = seen.inside.evaluate("document.querySelector('.step-player').classList.contains('dark')")
     assert dark == (scheme == "dark")
     screenshot(seen.page, scheme)
@@ -241,28 +248,28 @@ x0, eps = np.random.default_rng(0).uniform(-1, 1, (2, 4, 1, 8, 8))
 def step(t):
     guess = x0 * (1 - t / 6)
     return Some(t=t, t_next=t - 1, x_t=guess + t / 6 * eps, prediction=Some(x0=guess, eps=eps), x_next=x0)
-StepPlayer([step(t) for t in range(6, 0, -1)], alt="squares", title="In the notebook")
+player = StepPlayer([step(t) for t in range(6, 0, -1)], alt="squares", title="In the notebook")
+player
 """
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
-@pytest.fixture
-def lab(tmp_path):
-    """Start JupyterLab on a notebook of its own; return its address and the notebook's path."""
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Start JupyterLab in a folder of its own; return its address and the folder."""
     pytest.importorskip("jupyterlab", reason="needs JupyterLab, which Colab's environment does not have")
-    path = tmp_path / "work" / "player.ipynb"
-    path.parent.mkdir()
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SOURCE)], metadata=kernel), path)
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    places = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
-              "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}  # fmt: skip
+    kept = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
+    places = {name: str(home / name) for name in kept}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=course",
-               f"--ServerApp.root_dir={path.parent}", "--LabApp.expose_app_in_browser=True"]  # fmt: skip
-    with (tmp_path / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env={**os.environ, **places}, cwd=path.parent, stdout=log, stderr=log)
+               f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]  # fmt: skip
+    with (home / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **places}, cwd=folder, stdout=log, stderr=log)
     base = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -270,52 +277,79 @@ def lab(tmp_path):
                 urllib.request.urlopen(f"{base}/api?token=course", timeout=5)
                 break
             except OSError:
-                assert server.poll() is None, (tmp_path / "lab.log").read_text()
+                assert server.poll() is None, (home / "lab.log").read_text()
                 time.sleep(0.5)
-        yield base, path
+        yield base, folder
     finally:
         server.terminate()
         server.wait(30)
 
 
-def open_notebook(page, base):
+def open_notebook(page, base, name):
     page.set_default_timeout(120_000)
-    page.goto(f"{base}/lab/tree/player.ipynb?token=course")
+    page.goto(f"{base}/lab/tree/{name}?token=course")
     page.wait_for_function("window.jupyterapp && window.jupyterapp.shell.currentWidget?.sessionContext")
-    page.wait_for_function(
-        "window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
-    )
+    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
 
 
-def test_jupyterlab_shows_the_live_player_and_keeps_it_in_the_saved_notebook(lab, open_page, screenshot):
-    base, path = lab
-    page, _ = open_page(viewport={"width": 1200, "height": 900})
-    open_notebook(page, base)
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    page.wait_for_selector(".jp-OutputArea .step-player[data-at='0']")
-    first = ink(page), words(page)
-    page.focus(".step-player .slider")
+def framed_player(page):
+    """The player in the notebook's first output."""
+    frame = page.wait_for_selector(".jp-OutputArea iframe[srcdoc]").content_frame()
+    frame.wait_for_selector(".step-player[data-at]")
+    return frame
+
+
+def try_out(page, inside, first):
+    """Step, drag and play, and see that pictures and words follow and that the notebook keeps its keys to itself."""
+    assert at(inside) == 0 and words(inside) == first
+    before = ink(inside)
+    inside.focus(".step-player .slider")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    assert at(page) == 2 and words(page).startswith("t = 4: ")
-    assert (ink(page), words(page)) != first
-    drag(page, page, ".step-player .slider", 2 / 6, 5 / 6)
-    assert at(page) == 5
+    assert reaches(inside, 2) and words(inside).startswith("t = 4: ") and ink(inside) != before
+    inside.locator(".slider").scroll_into_view_if_needed()
+    drag(page, inside, ".step-player .slider", 2 / 6, 5 / 6)
+    inside.wait_for_selector(".step-player:not([data-at='2'])", timeout=10_000)
+    assert at(inside) > 2
     page.keyboard.press("Home")
+    reaches(inside, 0)
     page.keyboard.press("Space")
-    page.wait_for_selector(".step-player:not([data-at='0'])")
-    assert page.evaluate("document.activeElement.className") == "slider"  # the notebook's own keys stayed away
+    inside.wait_for_selector(".step-player:not([data-at='0'])")
+    assert inside.evaluate("document.activeElement.className") == "slider"
+    page.keyboard.press("Home")  # stops it
+    assert reaches(inside, 0)
+
+
+def test_jupyterlab_runs_it_and_saves_what_needs_no_kernel(lab, open_page, screenshot):
+    base, folder = lab
+    cells = [nbformat.v4.new_code_cell(source) for source in (SOURCE, "player.widget")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), folder / "player.ipynb")
+    page, _ = open_page(viewport={"width": 1200, "height": 900})
+    open_notebook(page, base, "player.ipynb")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    first = words(framed_player(page))
+    try_out(page, framed_player(page), first)
+    page.wait_for_selector(".jp-OutputArea .step-player[data-at]")  # the widget, in no frame
     screenshot(page, "live")
+    try_out(page, page, first)
     page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
     deadline = time.monotonic() + 60
-    while not (outputs := nbformat.read(path, 4).cells[0].outputs) and time.monotonic() < deadline:
+    while not nbformat.read(folder / "player.ipynb", 4).cells[0].outputs and time.monotonic() < deadline:
         time.sleep(0.2)
-    saved = outputs[0].data
-    assert {"text/html", "image/png", "text/plain"} < set(saved)
-    page.goto("about:blank")
-    still = path.parent / "saved.html"
-    still.write_text(saved["text/html"], encoding="utf-8")
-    page.goto(still.as_uri())
-    frame = page.frames[1]
-    frame.wait_for_selector(".step-player[data-at='0']")
-    assert words(frame) == first[1]
+    assert set(nbformat.read(folder / "player.ipynb", 4).cells[0].outputs[0].data) == {
+        "image/png", "text/html", "text/plain",
+    }  # fmt: skip
+
+
+def test_jupyterlab_shows_the_last_picture_of_a_notebook_that_it_does_not_trust(lab, open_page, screenshot):
+    base, folder = lab
+    bundle, metadata = StepPlayer(steps_of(pictures(), 5), alt="four squares")._repr_mimebundle_()
+    cell = nbformat.v4.new_code_cell("player", execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("execute_result", bundle, metadata=metadata, execution_count=1)]
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=KERNEL), folder / "strange.ipynb")
+    page, _ = open_page(viewport={"width": 1200, "height": 900})
+    open_notebook(page, base, "strange.ipynb")
+    still = page.wait_for_selector(".jp-OutputArea img[alt='four squares']")
+    screenshot(page, "untrusted")
+    assert still.evaluate("image => image.naturalWidth") > 100
+    assert page.locator(".jp-OutputArea iframe").count() == 0
