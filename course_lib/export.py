@@ -251,12 +251,8 @@ class _Writer:
 
     def shown(self, rough: str) -> str:
         """HTML that a cell showed, cleaned; a frame's page is another page, and would take long to clean."""
-        kept = re.sub(
-            r'(?<= srcdoc=")[^"]*',
-            lambda match: self.keep("", match[0].replace("<", "&lt;").replace(">", "&gt;")),
-            _without_tokens(rough),
-        )
-        return self._restored(self.cleaner.clean(kept))
+        short = re.sub(r'(?<= srcdoc=")[^"]*', lambda match: self.keep("", match[0]), _without_tokens(rough))
+        return self._restored(self.cleaner.clean(short))
 
     def picture(self, address: str) -> str | None:
         """A picture file of the lesson as a data address; None for one on the net, of which the alt text stays."""

@@ -224,7 +224,7 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)><a href="javas
         ['![$\\text{" onerror="alert(1)}$](data:image/png;base64,AAAA)'],
         ["<div class='$\\text{><script>alert(1)</script>}$' aria-label='$\\text{\" onclick=\"alert(1)}$'>x</div>"],
         ["## <a title='$\\text{\" onclick=\"alert(1)}$'>x</a> <b>$\\text{</b><script>}$</b>"],
-        ["\ue0000\ue001 $x$ <b title='\ue0000\ue001'>x</b>"],
+        ["\ue0009\ue001 $x$ <b title='\ue0009\ue001'>x</b>"],
         [("1", [shown(text_html=f'<p> srcdoc="{HOSTILE[2:]}" \ue0000\ue001</p>', text_plain="")])],
         [("1", [shown(text_html='<p class= srcdoc="><script>alert(1)</script>">x</p>', text_plain="")])],
         [(f"print({HOSTILE!r})", [printed(HOSTILE), printed(HOSTILE, "stderr")])],
