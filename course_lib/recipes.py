@@ -156,11 +156,10 @@ class DigitRun:
         x = self.digits.pictures.to(self.device)
         batches = data.batches(x, self.recipe.batch, self.digits.labels.to(self.device), seed=self.seed)
         optimizer = muon(net, self.recipe.lr) if self.recipe.optimizer == "muon" else None
-        lr = partial(_rise_and_fall, self.recipe.lr, self.recipe.warm_up)
         precision = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return fit(
-            partial(self._loss, self._denoiser(net)), net, batches, steps=steps, lr=lr, optimizer=optimizer, ema=ema,
-            seed=self.seed, precision=precision, folder=folder, name=str(self.recipe),
+            partial(self._loss, self._denoiser(net)), net, batches, steps=steps, lr=self._rate, optimizer=optimizer,
+            ema=ema, seed=self.seed, precision=precision, folder=folder, name=str(self.recipe),
         )  # fmt: skip
 
     def _loss(self, denoiser: Denoiser, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
@@ -170,6 +169,9 @@ class DigitRun:
             return denoising_loss(denoiser, x0, draw_t=draw_t, generator=generator)
         hidden = torch.rand(len(label), generator=generator).to(label.device) < self.recipe.label_dropout
         return denoising_loss(denoiser, x0, label.masked_fill(hidden, 10), draw_t=draw_t, generator=generator)
+
+    def _rate(self, done: float) -> float:
+        return _rise_and_fall(self.recipe.lr, self.recipe.warm_up, done)
 
     def _denoiser(self, net: UNet) -> Denoiser:
         return _denoiser(net, self.recipe.schedule, self.recipe.objective)

@@ -17,7 +17,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -365,19 +364,12 @@ def parameters(net: nn.Module) -> int:
 def train(row: Row, minutes: float, seed: int) -> tuple[dict[str, Any], Callable[[int, Drawing], Tensor]]:
     """Train by the clock, which runs from before the first step to after the last one."""
     if row.recipe is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            run = recipes.DigitRun(folder, row.recipe, minutes=minutes, profile="cpu", seed=seed)
-            losses, used, loop = [], 0.0, iter(run)
-            begin = time.perf_counter()
-            while len(losses) < run.steps:  # not to the loop's end, which evaluates
-                losses.append(next(loop).loss)
-                used = time.perf_counter() - begin
-            loop.close()
-        net, images, draw = run.net, row.recipe.batch, partial(draw_ours, run.denoiser, seed)
+        run = ClockRun("never written", row.recipe, steps=10**6, profile="cpu", seed=seed)
+        net, images, draw, step = run.net, row.recipe.batch, partial(draw_ours, run.denoiser, seed), run.one_step
     else:
         contestant = row.make(seed)
-        losses, used = train_by_clock(contestant, 60 * minutes)
-        net, images, draw = contestant.net, contestant.images, contestant.draw
+        net, images, draw, step = contestant.net, contestant.images, contestant.draw, contestant.step
+    losses, used = train_by_clock(step, 60 * minutes)
     some = max(1, len(losses) // 10)
     return {
         "parameters": parameters(net),
@@ -390,11 +382,26 @@ def train(row: Row, minutes: float, seed: int) -> tuple[dict[str, Any], Callable
     }, draw
 
 
-def train_by_clock(contestant: Contestant, budget: float) -> tuple[list[float], float]:
+class ClockRun(recipes.DigitRun):
+    """The course's own run, with the learning rate told the share of the time that has gone, as the peers' is."""
+
+    gone = 0.0
+
+    def _rate(self, done: float) -> float:
+        return super()._rate(self.gone)
+
+    def one_step(self, gone: float) -> float:
+        if not hasattr(self, "loop"):
+            self.loop = self._fit(self.net, self.ema, self.steps, None)
+        self.gone = gone
+        return next(self.loop).loss
+
+
+def train_by_clock(step: Callable[[float], float], budget: float) -> tuple[list[float], float]:
     """Step until the budget (seconds) is used up; the last step may end after it, and counts."""
     losses, used, begin = [], 0.0, time.perf_counter()
     while used < budget:
-        losses.append(contestant.step(used / budget))
+        losses.append(step(used / budget))
         used = time.perf_counter() - begin
     return losses, used
 
