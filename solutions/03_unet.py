@@ -28,8 +28,8 @@
 #
 # **Prerequisites:** lesson 02. The torch calls that you need for an exercise are named in it.
 #
-# **Time:** about 100 minutes of yours; after section 4 is a good place for a break. The computing takes about 3
-# minutes on a CPU and 3 minutes on a GPU machine: all of it runs on the processor. **Download:** 12 MB (the MNIST
+# **Time:** about 120 minutes of yours; after section 4 is a good place for a break. The computing takes about 2
+# minutes on a CPU and 2 minutes on a GPU machine: all of it runs on the processor. **Download:** 12 MB (the MNIST
 # digits), once; without a network the lesson goes on with smaller digits that come with the course.
 
 # %% tags=["setup"]
@@ -232,6 +232,9 @@ frequency = torch.logspace(math.log10(math.pi / 2), 3, 16)  # from a quarter tur
 steps = torch.arange(1001) / 1000
 waves = time_waves(steps, frequency)  # (1001, 32)
 print(f"largest difference from the library's: {(waves - TimeEmbedding(32)(steps)).abs().max():.1e}")
+for name, part in (("both", waves), ("cosines alone", waves[:, 16:]), ("sines alone", waves[:, :16])):
+    apart = (part[1:] - part[:-1]).norm(dim=1)  # how far each step is from the next
+    print(f"{name:13s} t = 0 and 1 are {apart[0]:.2f} apart; over all steps {apart.min():.2f} to {apart.max():.2f}")
 
 # %% tags=["picture"]
 lines = {f"t = {t}": (torch.arange(1001), (waves - waves[t]).norm(dim=1)) for t in (100, 500)}
@@ -240,8 +243,9 @@ show(figure, "Distance of each step's waves to those of t = 100 and of t = 500: 
 
 # %% [markdown]
 # **What you saw.** A notch: each step is near its neighbours and clearly apart from all others. The fastest wave
-# alone sets neighbours 0.96 apart (it turns by 1 radian a step), where the bare number offers 0.001. Cosines alone
-# would be nearly 1 for all the first steps, and a sine alone takes the same value twice in each turn.
+# alone sets neighbours 0.96 apart (it turns by 1 radian a step), where the bare number offers 0.001. Why sines *and*
+# cosines? At t = 0 the slow cosines are flat and the slow sines steep; a quarter turn later it is the other way
+# round. With both, every wave moves equally far at each step, so neighbours are 1.28 apart everywhere.
 #
 # ## 4. A block that listens
 #
@@ -289,9 +293,9 @@ class Block(nn.Module):
 # %% [markdown]
 # ### Exercise 3.3 - the residual block (15 minutes, difficulty 3 of 5)
 #
-# Write `residual`. It gets a `block` with the seven layers above, `x` of shape `(B, channels_in, H, W)` and
-# `context` of shape `(B, K)`, both of any value, and returns `(B, channels_out, H, W)` by the five steps above. x
-# stays as it is.
+# Write `residual`. It gets a `block` with the six layers above (norm_1, conv_1, context, norm_2, conv_2, skip), `x`
+# of shape `(B, channels_in, H, W)` and `context` of shape `(B, K)`, and returns `(B, channels_out, H, W)` by the
+# five steps above. x stays as it is.
 #
 # Scale and shift are `(B, C)`, and pictures `(B, C, H, W)`. Shapes line up from the *last* axis, so they need two
 # axes more at the end: `table[:, :, None, None]`. `x.chunk(2, dim=...)` cuts a tensor into two halves along an
@@ -318,12 +322,13 @@ residual = check("3.3", residual)
 # positive: so time can open a channel at t = 900, where shapes are sought, and close it at t = 10, where only grain
 # is left. A time that is added *before* the norm is partly subtracted away again.
 #
-# **Before you run it.** `conv_2` starts at zero, so a new block returns what it got. Popular texts say this makes
-# training faster. We train a small U-Net from three seeds, with its zero starts and with ordinary random ones.
-# Which has the lower loss after the first 40 steps?
+# **Before you run it.** `conv_2` starts at zero, so a new block returns what it got (where the channels stay the
+# same); the last layer of a U-Net starts at zero, too. Popular texts say this makes training faster. We train a
+# small U-Net from three seeds: with all its zero starts, with ordinary random ones, and, to see which zeros matter,
+# with only the output layer random. All zero or all random: which has the lower loss after the first 40 steps?
 
 # %% tags=["prediction"]
-guess_zero = predict("3.b", "lower loss after 40 steps", options=["zero start", "random start", "no clear difference"])
+guess_zero = predict("3.b", "lower loss after 40 steps", options=["all zero", "all random", "no clear difference"])
 
 # %%
 schedule = schedules.flow(T=1000)
@@ -343,29 +348,39 @@ def train(net, steps, size=16, lr=2e-3):
 
 
 # %%
-losses = {"zero start": [], "random start": []}
+starts = {"all zero": lambda net: net, "output layer random": lambda net: awake(net.write), "all random": awake}
+losses = {name: [] for name in starts}
 for seed in range(3):
-    for name, runs in losses.items():
+    for name, start in starts.items():
         torch.manual_seed(seed)
-        generator.manual_seed(seed)  # the same pictures, times and noise for both
+        generator.manual_seed(seed)  # the same pictures, times and noise for all three
         net = library.UNet(widths=(16, 32), blocks=1)
-        runs.append(train(net if name == "zero start" else awake(net), budget(smoke=12, cpu=42, gpu=42)))
+        start(net)
+        losses[name].append(train(net, budget(smoke=12, cpu=42, gpu=42)))
 smooth = {}
 for name, runs in losses.items():
-    smooth[name] = torch.stack(runs).unfold(1, 6, 6).mean(dim=(0, 2))  # means of six steps and three seeds
-    print(f"{name:12s} first loss {torch.stack(runs)[:, 0].mean():.2f}, last six steps {smooth[name][-1]:.2f}")
+    windows = torch.stack(runs).unfold(1, 6, 6).mean(dim=2)  # (3 seeds, windows of six steps): the mean of each
+    smooth[name] = windows.mean(dim=0)
+    print(f"{name:20s} loss of the last six steps, seed by seed:", *(f"{value:.2f}" for value in windows[:, -1]))
 
 # %% tags=["picture"]
 figure = viz.curves({name: (6 * torch.arange(len(y)) + 3, y) for name, y in smooth.items()}, "training step", "loss")
-show(figure, "Two falling curves of the loss, mean of three seeds: the random start is lower over these first steps.")
+show(
+    figure,
+    "Three falling curves of the loss, mean of three seeds: all zero is highest over these first steps, and with only "
+    "the output layer random the loss is close to that of all random.",
+)
 
 # %%
-closer = "no clear difference" if (smooth["zero start"][-1] / smooth["random start"][-1]).log().abs() < 0.03 else None
-guess_zero.compare(closer or min(smooth, key=lambda name: smooth[name][-1]))
+zero, random = smooth["all zero"][-1], smooth["all random"][-1]
+closer = "no clear difference" if (zero / random).log().abs() < 0.03 else None
+guess_zero.compare(closer or ("all zero" if zero < random else "all random"))
 
 # %% [markdown]
-# **What you saw.** In this small network the zero start does *not* help the first steps: it loses some of them to
-# waking up, because behind a layer of zeros nothing learns. So what is it for? Look at a deep stack of new blocks.
+# **What you saw.** In this small network the zero start does *not* help the first steps. Most of the delay comes
+# from one layer, the last: what comes *before* a layer of zeros gets no gradient until that layer has moved, so in
+# the first step no other layer learns. The zeros inside the blocks cost little. So what are they for? Look at a
+# deep stack of new blocks.
 
 # %%
 torch.manual_seed(0)
@@ -610,13 +625,18 @@ for size in (7, 14, 28):
     for _ in range(3):
         look(table, heads=4)
     seconds = (clock.perf_counter() - begun) / 3
-    print(f"{size:2d} x {size:2d}: {size**4:7,} scores a head, {1000 * seconds:6.1f} milliseconds for 4 pictures")
+    products = 2 * size**4 * 48  # multiplications a picture: query with key, and share with value
+    print(
+        f"{size:2d} x {size:2d}: {size**4:7,} scores a head, {products / 1e6:5.1f} million multiplications a picture, "
+        f"{1000 * seconds:6.1f} milliseconds for 4 pictures"
+    )
 guess_cost.compare(14**4 // 7**4)
 
 # %% [markdown]
-# **What you saw.** Twice the side, sixteen times the scores: the number grows with $(HW)^2$. (The time grows less
-# at first, while the 1 x 1 work around it still counts.) At 28 x 28 that is more than the rest of a small network,
-# and at 7 x 7 it is nothing. This is why attention stands at the bottom.
+# **What you saw.** Twice the side, sixteen times the scores: the number grows with $(HW)^2$. (Measured times need
+# not follow exactly: small calls have a fixed cost, and many scores no longer fit into the processor's fast memory.)
+# 0.2 million multiplications at 7 x 7, 59 million at 28 x 28; the whole network of section 8 needs about 20. This is
+# why attention stands at the bottom.
 #
 # ## 7. Which digit?
 #
@@ -898,8 +918,8 @@ show(figure, "Error against the told time: a valley with its bottom near 500, th
 # - n convolutions of 3 x 3 see 2n + 1 pixels. Width does not change that, large kernels pay dearly for it, a
 #   smaller picture gets it at a quarter of the cost.
 # - Time enters as waves, and opens and closes channels by scale and shift, right after the norm.
-# - A block adds to what it gets. Its zero start did not make our small network faster; it keeps the size of deep
-#   stacks.
+# - A block adds to what it gets. Zero starts did not make our small network faster, and most of the delay came from
+#   its last layer; inside the blocks they keep the size of deep stacks.
 # - Going down sees far, coming up sees sharp, and the kept pictures carry the detail past the bottom.
 # - Attention connects all places, for $(HW)^2$ scores: at the bottom it is nearly free. For digits it is not
 #   needed.
@@ -924,7 +944,8 @@ show(figure, "Error against the told time: a valley with its bottom near 500, th
 #
 # A friend's U-Net returns blurred pictures at **every** noise level, even at t = 50. Where do you look first?
 #
-# <details><summary>A. At the zero starts.</summary>No: they are gone after a few steps.</details>
+# <details><summary>A. At the zero starts.</summary>No: they delay the beginning; they do not decide what
+# the trained network can do.</details>
 # <details><summary>B. At the kept pictures: are they joined, and in the right order?</summary>Right. Without them,
 # detail has to pass the bottom, and the copy was soft even with no noise at all.</details>
 # <details><summary>C. At attention: there is too little of it.</summary>No: without attention the loss was nearly
@@ -948,7 +969,7 @@ show(figure, "Error against the told time: a valley with its bottom near 500, th
 #   sum).
 # - Vaswani et al.: Attention is all you need, arXiv:1706.03762, eq. 1 (attention), section 3.5 (waves).
 # - Perez et al.: FiLM, arXiv:1709.07871, eq. 2 (scale and shift); Nichol, Dhariwal: Improved DDPM,
-#   arXiv:2102.09672, section 3 (the same, with time).
+#   arXiv:2102.09672, appendix A (the same, with time).
 # - Wu, He: Group normalization, arXiv:1803.08494, eq. 7. Goyal et al., arXiv:1706.02677, section 5.1 (zero starts).
 # - Luo et al.: Understanding the effective receptive field, arXiv:1701.04128 (why the middle weighs most).
 #

@@ -206,7 +206,17 @@ def bend_nothing(h):
     return h
 
 
+def the_block_itself(self, x, emb):
+    out = self(x, context=emb)
+    return out
+
+
+def the_blocks_forward(self, x, emb):
+    return self.forward(x, emb)
+
+
 BLOCKS = {
+    "the block itself called": the_block_itself,
     "skip forgotten": block(skip=False),
     "x itself added": plain_x,
     "context ignored": block(scale=torch.ones_like, shift=torch.zeros_like),

@@ -210,8 +210,8 @@ WAVE_MISTAKES = [
     Mistake(
         "cosines only",
         lambda time, frequency: _angle(time, frequency).cos(),
-        "Half is missing: only cosines. They are 1 at t = 0 and nearly 1 beside it, so the first steps look alike; the "
-        "sines tell them apart.",
+        "Half is missing: only cosines. The slow ones are flat at t = 0, where the slow sines are steep; with both, "
+        "every wave moves equally far at each step.",
         ("How many columns does the statement ask for?", "Join the sines and the cosines along dim=1."),
     ),
     Mistake(
@@ -266,8 +266,8 @@ WAVE_MISTAKES = [
     Mistake(
         "divided",
         lambda time, frequency: time_waves(time, 1 / frequency),
-        "You divide by the frequency, which makes the fast waves slow. (The Transformer paper writes 1 / 10000^(...) "
-        "because what it divides by are wavelengths.)",
+        "You divide by the frequency, which makes the fast waves slow. (The Transformer paper divides by "
+        "10000^(...), which is no frequency: it grows with the wavelength and is wavelength / 2 pi.)",
         ("A high frequency must turn fast.", "The angle is time * frequency."),
     ),
     Mistake(
@@ -396,14 +396,25 @@ def _silu_of_the_sum(block, x, context):
     return silu(residual(block, x, context))
 
 
+class _Layers(ResidualBlock):
+    """A block whose layers can be used, and whose own forward cannot: in the lesson it calls the student's function."""
+
+    def forward(self, x, context):
+        raise RuntimeError("`block(x, context)` is what you are to write: use the block's layers")
+
+
+def _calls_the_block(block, x, context):
+    return block(x, context)
+
+
 BLOCK_CASES = [
-    Case("8 channels to 16", _awake(ResidualBlock(8, 16, 5), 1), _draw(2, 8, 6, 4, seed=2), _draw(2, 5, seed=3)),
-    Case("8 channels to 8", _awake(ResidualBlock(8, 8, 5), 4), _draw(3, 8, 5, 5, seed=5), _draw(3, 5, seed=6)),
+    Case("8 channels to 16", _awake(_Layers(8, 16, 5), 1), _draw(2, 8, 6, 4, seed=2), _draw(2, 5, seed=3)),
+    Case("8 channels to 8", _awake(_Layers(8, 8, 5), 4), _draw(3, 8, 5, 5, seed=5), _draw(3, 5, seed=6)),
     Case(
         "8 channels, pictures 4 high and 8 wide, a batch of 4",
-        _awake(ResidualBlock(8, 8, 3), 7), _draw(4, 8, 4, 8, seed=8), _draw(4, 3, seed=9),
+        _awake(_Layers(8, 8, 3), 7), _draw(4, 8, 4, 8, seed=8), _draw(4, 3, seed=9),
     ),
-    Case("a batch of one", _awake(ResidualBlock(16, 8, 3), 10), _draw(1, 16, 3, 3, seed=11), _draw(1, 3, seed=12)),
+    Case("a batch of one", _awake(_Layers(16, 8, 3), 10), _draw(1, 16, 3, 3, seed=11), _draw(1, 3, seed=12)),
 ]  # fmt: skip
 BLOCK_HINTS = (
     "Follow the five lines of the statement one by one, a line of code each, and print h.shape after each.",
@@ -415,6 +426,16 @@ TIME_HINTS = (
 )
 
 BLOCK_MISTAKES = [
+    Mistake(
+        "the block itself called",
+        _calls_the_block,
+        "You call the whole block, and its forward is what you are to write: in this lesson it calls your `residual`, "
+        "which would call the block again, without an end. Use the block's layers: norm_1, conv_1, context, ...",
+        (
+            "Which layers does the block own? They stand in its __init__.",
+            "Begin with h = block.conv_1(silu(block.norm_1(x))).",
+        ),
+    ),
     Mistake(
         "skip forgotten",
         _without_skip,
@@ -455,8 +476,8 @@ BLOCK_MISTAKES = [
     Mistake(
         "scale missing",
         _moved(lambda h, scale, shift: h + shift),
-        "Only the shift is used. It can raise or lower a channel as time goes, but not turn one off and another on: "
-        "that takes (1 + scale).",
+        "Only the shift is used: it can open and close channels, but not make one stronger and another weaker. "
+        "Multiply by (1 + scale) as well.",
         TIME_HINTS,
     ),
     Mistake(
