@@ -35,13 +35,13 @@ from course_lib.recipes import draw, load_denoiser
 from course_lib.samplers import ddim_step, dpm_step, sample, sample_steps
 
 network = load_denoiser(data.shipped("mnist-ddpm"))  # a network that was trained for ten minutes
-noise = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))  # 40 pictures of pure noise
-forty = list(sample_steps(dpm_step, network, network.schedule, noise, network.schedule.steps(20)))
-digits = forty[-1].x_next
+noise = torch.randn(30, 1, 28, 28, generator=torch.Generator().manual_seed(0))  # 30 pictures of pure noise
+thirty = list(sample_steps(dpm_step, network, network.schedule, noise, network.schedule.steps(20)))
+digits = thirty[-1].x_next
 
 # %% tags=["picture"]
-figure = viz.picture_rows({f"noise {k} to {k + 9}": digits[k : k + 10] for k in (0, 10, 20, 30)}, size=0.7)
-show(figure, "Forty handwritten digits, white on black, drawn by the network from forty pictures of noise. Most can "
+figure = viz.picture_rows({f"noise {k} to {k + 9}": digits[k : k + 10] for k in (0, 10, 20)}, size=0.7)
+show(figure, "Thirty handwritten digits, white on black, drawn by the network from thirty pictures of noise. Most can "
              "be read at once; a few are odd.")
 
 # %% [markdown]
@@ -51,30 +51,20 @@ show(figure, "Forty handwritten digits, white on black, drawn by the network fro
 # yourself.
 #
 # Drawing is asking that question again and again. It begins at step $t = 1000$ with nothing but noise, and
-# ends at $t = 0$ with a picture. Here are all 20 steps of it: move the slider (click on it, then the arrow keys
-# work, too).
+# ends at $t = 0$ with a picture. Here are all 20 steps of it. Press **play**; then move the slider, or click on
+# it and use the arrow keys. **Look for** a digit that changes its mind: a guess that looks like one digit early
+# on, and like another one later. (Type its number into *picture*, and the pin beside it keeps it large.)
 
 # %%
-from course_lib.widgets import explore
+from course_lib.widgets import StepPlayer
 
-
-def draw_step(step):
-    """Ten pictures before this step of the walk, and what the network guesses behind them."""
-    now = forty[step]
-    return viz.picture_rows({f"x_t, t = {now.t}": now.x_t[:10], "guess of x_0": now.prediction.x0[:10]}, size=0.7)
-
-
-def words(step):
-    t, s = forty[step].t, float(network.schedule.noise_rate[forty[step].t])
-    return f"Step {step + 1} of {len(forty)}: at t = {t}, each of these ten is {s:.0%} noise. Below, the guesses."
-
-
-explore(draw_step, alt=words, step=(0, len(forty) - 1, 6))
+StepPlayer(thirty, rates=network.schedule, alt="Thirty pictures on their way from noise to digits, in 20 steps.")
 
 # %% [markdown]
-# The upper row is $x_t$, what the model has on its desk. The lower row is its guess of the finished picture,
-# called $x_0$. In the first step all guesses are the same pale blur. Then the guess leads, and the picture
-# follows.
+# On the left is $x_t$, what the model has on its desk; in the middle its guess of the finished picture, called
+# $x_0$; on the right the noise that it takes for the rest. In the first step all guesses are the same pale blur.
+# Then the guess leads, and the picture follows: at $t = 600$, where most digits can be read in the guess,
+# $x_t$ itself is hardly more than noise with a shadow in it.
 #
 # ## 2. When does it know?
 #
@@ -114,7 +104,7 @@ show(figure, "Two drawings from noise at t = 1000 to a clean digit at t = 0. Abo
              "slowly; below, the guess begins as the same grey blur for both and sharpens long before.")
 
 # %% [markdown]
-# **What you saw.** The same two rows as above, for two drawings. At $t = 1000$ both guesses are the same blur:
+# **What you saw.** In each pair $x_t$ is above, its guess below. At $t = 1000$ both guesses are the same blur:
 # the average of all digits, the best answer to a question that says nothing yet. (Pictures of 8 x 8 pixels are
 # easier to read from some way off: lean back.)
 #
@@ -184,7 +174,7 @@ show(figure, "Ten drawn digits above, and below each the nearest of the digits t
 #
 # That is worth a pause. A network whose training loss could not be any lower would do the same: repeat its
 # training data. What makes diffusion models useful is that a network does *not* get there, and misses in a
-# helpful way: the forty digits of section 1 came out of one. Lesson 14 shows when large models repeat after
+# helpful way: the thirty digits of section 1 came out of one. Lesson 14 shows when large models repeat after
 # all.
 #
 # **A popular way out: blur the memory.** Let us give every digit some room, a cloud of deviation `std` around
