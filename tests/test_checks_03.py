@@ -161,6 +161,58 @@ WAVES = {
 }
 
 
+COUNTS |= {
+    "padding ignored": lambda i, o, k, n: (i * o * k**2 + o, i * o * k**2 * (n - k + 1) * (n - k + 1)),
+    "inputs forgotten in the work": lambda i, o, k, n: ((i * k**2 + 1) * o, (k * n) ** 2 * o),
+    "additions counted": lambda i, o, k, n: (i * o * k**2 + o, i * o * k**2 * n**2 + i * o * k**2 * n**2),
+    "only the weights": lambda i, o, k, n: i * o * k**2 + o,
+    "only the multiplications": lambda i, o, k, n: i * o * (k * n) ** 2,
+    "in a tensor": lambda i, o, k, n: torch.stack([torch.tensor(c) for c in count_by_torch(i, o, k, n)]),
+    "in an array": lambda i, o, k, n: np.asarray([*count_by_torch(i, o, k, n)]),
+}
+
+
+def carets_by_steps(channels_in, channels_out, kernel, size):
+    window = channels_in * kernel ^ 2
+    one = channels_out * window
+    return one + channels_out, one * size ^ 2
+
+
+def carets_in_one_line(channels_in, channels_out, kernel, size):
+    return channels_out * (channels_in * kernel ^ 2 + 1), channels_out * channels_in * kernel ^ 2 * size ^ 2
+
+
+def carets_and_bias(channels_in, channels_out, kernel, size):
+    weights = channels_in * channels_out * kernel ^ 2 + channels_out
+    return weights, channels_in * channels_out * kernel ^ 2 * size ^ 2
+
+
+def carets_in_brackets(channels_in, channels_out, kernel, size):
+    window = channels_in * (kernel ^ 2)
+    return window * channels_out + channels_out, window * channels_out * (size ^ 2)
+
+
+COUNTS |= {
+    "^ for **, step by step": carets_by_steps,
+    "^ for **, in one line": carets_in_one_line,
+    "^ for **, bias last": carets_and_bias,
+    "^ for **, in brackets": carets_in_brackets,
+}
+WAVES |= {
+    "in steps": lambda time, f: outer_waves(torch.outer((time * 1000), f)),
+    "angle by adding": lambda time, f: outer_waves(time.unsqueeze(-1) + f.unsqueeze(0)),
+    "sines twice": lambda time, f: torch.hstack([loop_sines(time, f), torch.outer(time, f).sin()]),
+}
+
+
+def waves_of_whole_steps(time, frequency):
+    return outer_waves(torch.outer((time * 1000).round() / 1000, frequency))
+
+
+def test_a_time_between_two_steps_counts():
+    assert not verdict("3.2", waves_of_whole_steps).passed
+
+
 # ---- 3.3: wrong answers, all from one loose copy ----
 
 
@@ -215,7 +267,41 @@ def the_blocks_forward(self, x, emb):
     return self.forward(x, emb)
 
 
+def first_silu_elsewhere(where):
+    def forward(self, x, emb):
+        h = self.norm_1(F.silu(x) if where == "before" else x)
+        h = self.conv_1(h)
+        a, b = self.context(emb)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm_2(F.silu(h) if where == "behind" else h)
+        return self.skip(x) + self.conv_2(F.silu(b + h + h * a))
+
+    return forward
+
+
+def second_silu_behind(self, x, emb):
+    a, b = self.context(emb)[:, :, None, None].chunk(2, dim=1)
+    h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+    return self.skip(x) + F.silu(self.conv_2(h + h * a + b))
+
+
+def every_second(self, x, emb):
+    emb = self.context(emb)
+    a, b = emb.view(len(x), -1, 2, 1, 1).unbind(2)
+    h = self.norm_2(self.conv_1(F.silu(self.norm_1(x))))
+    return self.skip(x) + self.conv_2(F.silu(h + h * a + b))
+
+
+def skip_of_h(self, x, emb):
+    return self.skip(block(skip=False)(self, x, emb)) + x
+
+
 BLOCKS = {
+    "silu before norm_1": first_silu_elsewhere("before"),
+    "silu behind conv_1": first_silu_elsewhere("behind"),
+    "silu behind conv_2": second_silu_behind,
+    "silu of the context": lambda self, x, emb: block()(self, x, emb * torch.sigmoid(emb)),
+    "scale and shift take turns": every_second,
+    "relu for silu": block(bend=(torch.relu, torch.relu)),
     "the block itself called": the_block_itself,
     "skip forgotten": block(skip=False),
     "x itself added": plain_x,
@@ -273,11 +359,55 @@ def climb_adding(h, context, down, middle, up):
     return h
 
 
+def climb_keeping_before(h, context, down, middle, up):
+    stages = []
+    for layer in down:
+        stages.append(h)
+        h = layer(h) if isinstance(layer, nn.Conv2d) else layer(h, context)
+    h = middle(h, context)
+    for layer in up:
+        h = layer(h) if isinstance(layer, nn.Upsample) else layer(torch.cat([h, stages.pop()], 1), context)
+    return h
+
+
+def climb_standing_still(h, context, down, middle, up):
+    stages = [h]
+    for layer in down:
+        out = layer(h) if isinstance(layer, nn.Conv2d) else layer(h, context)
+        stages.append(out)
+    h = middle(h, context)
+    for layer in up:
+        h = layer(h) if isinstance(layer, nn.Upsample) else layer(torch.cat([h, stages.pop()], 1), context)
+    return h
+
+
+def climb_emptying(empty_down, empty_up):
+    def go(h, context, down, middle, up):
+        down, up = (down if empty_down else list(down)), (up if empty_up else list(up))
+        stages = [h]
+        while len(down) > 0:
+            layer = down.pop(0)
+            h = layer(h) if isinstance(layer, nn.Conv2d) else layer(h, context)
+            stages.append(h)
+        h = middle(h, context)
+        while len(up) > 0:
+            layer = up.pop(0)
+            h = layer(h) if isinstance(layer, nn.Upsample) else layer(torch.cat([h, stages.pop()], 1), context)
+        return h
+
+    return go
+
+
 def with_options(**options):
     return lambda h, context, down, middle, up: climb(h, context, down, middle, up, **options)
 
 
 WALKS = {
+    "kept before the layer, the last one lost": climb_keeping_before,
+    "h not moved on": climb_standing_still,
+    "up emptied": climb_emptying(False, True),
+    "down emptied": climb_emptying(True, False),
+    "down and up emptied": climb_emptying(True, True),
     "taken from the front": with_options(take=0),
     "the last one over and over": with_options(leave=True),
     "kept first in the join": with_options(turned=True),
@@ -317,7 +447,56 @@ def joined_wrong(table, heads):
     return F.scaled_dot_product_attention(query, key, value).reshape(len(table), -1, *table.shape[2:])
 
 
+def as_the_page_says(table, heads, way_in, way_out, late=False):
+    B, C, H, W = table.shape[0], table.shape[1] // 3, table.shape[2], table.shape[3]
+    query, key, value = way_in(table, B, heads, C // heads, H * W).unbind(1)
+    score = query @ key.mT
+    root = math.sqrt(C // heads)
+    share = torch.softmax(score, -1) / root if late else torch.softmax(score / root, -1)
+    return way_out(share @ value, B, C, H, W)
+
+
+def way_in(table, B, heads, d, places):
+    return table.reshape(B, 3, heads, d, places).mT
+
+
+def way_out(out, B, C, H, W):
+    return out.mT.reshape(B, C, H, W)
+
+
+def at_once(table, B, heads, d, places):
+    return table.view(B, 3, heads, places, d)
+
+
+def straight_back(out, B, C, H, W):
+    return out.reshape(B, C, H, W)
+
+
+def back_by_places(out, B, C, H, W):
+    return out.permute(0, 2, 1, 3).reshape(B, H * W, C).reshape(B, C, H, W)
+
+
+def heads_last(table, B, heads, d, places):
+    return table.view(B, 3, d, heads, places).permute(0, 1, 3, 4, 2)
+
+
+def no_transposes(table, heads):
+    B, C3, H, W = table.shape
+    q, k, v = table.reshape(B, 3, heads, C3 // 3 // heads, H * W).unbind(1)
+    share = torch.softmax(torch.einsum("bhcp,bhdp->bhcd", q, k) / (C3 / 3 / heads) ** 0.5, dim=-1)
+    return torch.einsum("bhcd,bhdp->bhcp", share, v).reshape(B, C3 // 3, H, W)
+
+
 LOOKS = {
+    "both transposes forgotten": lambda table, heads: as_the_page_says(table, heads, at_once, straight_back),
+    "channels look at channels": no_transposes,
+    "put back through (H * W, C)": lambda table, heads: as_the_page_says(table, heads, way_in, back_by_places),
+    "heads behind on the way in": lambda table, heads: as_the_page_says(table, heads, heads_last, way_out),
+    "root after the softmax": lambda table, heads: as_the_page_says(table, heads, way_in, way_out, late=True),
+    "root of the places": attend_with(divisor=lambda table, heads: math.sqrt(table.shape[2] * table.shape[3])),
+    "shares transposed": attend_with(bend=lambda score, axis: torch.softmax(score, axis).transpose(2, 3)),
+    "order value, query, key": attend_with(parts=(1, 2, 0)),
+    "order key, value, query": attend_with(parts=(2, 0, 1)),
     "wrong axis": attend_with(axis=2),
     "softmax over heads": attend_with(axis=1),
     "softmax over the batch": attend_with(axis=0),
@@ -356,7 +535,14 @@ def grown_in_place(context, table, label=None):
     return context
 
 
+def no_question_asked(context, table, label=None):
+    rows = table[label]
+    return context + rows
+
+
 LABELS = {
+    "None as an index": no_question_asked,
+    "null is row 10": labels(null=10),
     "null is 0": labels(null=0),
     "null is the last digit": labels(null=-2),
     "null left out": nothing_for_none,
@@ -376,6 +562,43 @@ def test_a_wrong_answer_is_named(number, name, function):
     found = verdict(number, function)
     assert (found.state, found.name) == ("wrong", name), str(found)
     assert found.name == "in place" or len(found.hints) == 2
+
+
+MORE = [  # other ways to write a mistake that has a test above
+    ("3.3", "the block itself called", the_blocks_forward),
+    ("3.3", "x itself added", skip_of_h),
+]
+
+
+@pytest.mark.parametrize(("number", "name", "function"), MORE)
+def test_a_mistake_written_otherwise_has_the_same_name(number, name, function):
+    assert verdict(number, function).name == name
+
+
+def climb_with_copies(h, context, down, middle, up):
+    stages = [h.detach()]
+    for layer in down:
+        h = layer(h) if isinstance(layer, nn.Conv2d) else layer(h, context)
+        stages.append(h.detach())
+    h = middle(h, context)
+    for layer in up:
+        h = layer(h) if isinstance(layer, nn.Upsample) else layer(torch.cat([h, stages.pop()], 1), context)
+    return h
+
+
+@pytest.mark.parametrize(
+    ("number", "function"),
+    [
+        ("3.4", climb_with_copies),
+        ("3.4", lambda h, c, down, middle, up: climb(h.detach(), c, down, middle, up)),
+        ("3.5", lambda table, heads: attend(table, heads).detach()),
+        ("3.6", lambda context, table, label=None: label_by_embedding(context, table.detach(), label)),
+        ("3.6", lambda context, table, label=None: label_by_embedding(context.detach(), table, label)),
+    ],
+)
+def test_a_gradient_must_get_back(number, function):
+    found = verdict(number, function)
+    assert (found.state, found.name) == ("wrong", "gradient"), str(found)
 
 
 # ---- the lesson's own network ----

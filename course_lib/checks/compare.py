@@ -104,8 +104,9 @@ def _values(expected, got, atol, rtol, where):
 def _both(expected, got, place):
     """Say how far one number is off, with as many digits as it takes to tell the two apart."""
     far = abs(expected - got)
-    digits = next((n for n in range(4, 17) if f"{got:.{n}g}" != f"{expected:.{n}g}"), 17)
-    off = f"is off by up to {far:.4g}: " if math.isfinite(far) else "differs: "
+    whole = isinstance(expected, int)  # a count is shown as it is, not as 1.806e+06
+    digits = 17 if whole else next((n for n in range(4, 17) if f"{got:.{n}g}" != f"{expected:.{n}g}"), 17)
+    off = f"is off by up to {far:.{17 if whole else 4}g}: " if math.isfinite(far) else "differs: "
     close = isinstance(expected, float) and 0 < far < 1e-4 * abs(expected) < math.inf
     more = " The two are so close that float32 may have crept in on the way." if close else ""
     return f"{off}{place}you have {got:.{digits}g}, where {expected:.{digits}g} was expected.{more}"

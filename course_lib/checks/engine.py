@@ -421,7 +421,7 @@ ADVICE = {
     "ZeroDivisionError": "Something is divided by zero: for which t?",
     "RecursionError": "The function calls itself without an end.",
     "TimeoutError": "A loop without an end, or far too many steps?",
-    "RuntimeError": "Print the shapes and dtypes that go in, such as `print(x0.shape, t.shape)`.",
+    "RuntimeError": "Print the shapes and dtypes that go in, such as `print({shapes})`.",
     "SystemExit": "`exit()` and `quit()` end a program; a function ends with `return`.",
 }
 
@@ -433,9 +433,18 @@ def _stopped(exercise, error, case=None):
     name, line = type(error).__name__, _their_line(error)
     by_type = (ADVICE[base.__name__] for base in type(error).__mro__ if base.__name__ in ADVICE)
     advice = next((said for part, said in MESSAGES.items() if part in _message(error)), None) or next(by_type, "")
+    advice = advice.replace("{shapes}", _shapes(exercise, case))
     where = f'In the case "{case.label}" ' if case else ""
     says = f"{where}your `{exercise.name}` stopped with {name}: {_message(error)}{line}. {advice}".strip()
     return Finding("error", says[0].upper() + says[1:])
+
+
+def _shapes(exercise, case):
+    """What to print of a case's tensors, by the exercise's own names; x0 and t where there is no case."""
+    if case is None:
+        return "x0.shape, t.shape"
+    pairs = zip(_argument_names(exercise, case), [*case.args, *case.kwargs.values()], strict=True)
+    return ", ".join(f"{name}.shape" for name, value in pairs if isinstance(value, torch.Tensor)) or "x.shape"
 
 
 def _their_line(error):

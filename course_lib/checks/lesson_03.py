@@ -8,6 +8,7 @@ Not here: how a verdict is reached (engine.py).
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import silu
@@ -67,6 +68,17 @@ def _all_weights(i, o, k, n):
 def _all_work(i, o, k, n):
     return o * i * k * k * n * n
 
+
+PLACES_HINTS = (
+    "How many places does the window of one output channel visit, and how many numbers does it multiply at each?",
+    "Multiplications: channels_out * channels_in * kernel**2 for one place, and size**2 places.",
+)
+CARETS = [  # `^` binds more loosely than `*` and `+`, so each way of writing it gives other numbers
+    ("step by step", lambda i, o, k, n: o * ((i * k ^ 2) + 1), lambda i, o, k, n: o * (i * k ^ 2) * n ^ 2),
+    ("in one line", lambda i, o, k, n: o * (i * k ^ 2 + 1), lambda i, o, k, n: o * i * k ^ 2 * n ^ 2),
+    ("bias last", lambda i, o, k, n: o * i * k ^ 2 + o, lambda i, o, k, n: o * i * k ^ 2 * n ^ 2),
+    ("in brackets", lambda i, o, k, n: o * (i * (k ^ 2) + 1), lambda i, o, k, n: o * i * (k ^ 2) * (n ^ 2)),
+]
 
 COUNT_MISTAKES = [
     Mistake(
@@ -167,6 +179,62 @@ COUNT_MISTAKES = [
         COUNT_HINTS,
     ),
     Mistake(
+        "padding ignored",
+        _counted(_all_weights, lambda i, o, k, n: o * i * k * k * (n - k + 1) ** 2),
+        lambda r: (
+            f"You lay the window only where it fits without padding: {r.got[1]:,} multiplications instead of "
+            f"{r.expected[1]:,}. With padding there is an output at each of the size * size places."
+        ),
+        PLACES_HINTS,
+    ),
+    Mistake(
+        "inputs forgotten in the work",
+        _counted(_all_weights, lambda i, o, k, n: o * k * k * n * n),
+        lambda r: (
+            f"The second number: you have {r.got[1]:,}, expected {r.expected[1]:,}. The window multiplies in *every* "
+            "input channel, and channels_in is missing there."
+        ),
+        PLACES_HINTS,
+    ),
+    Mistake(
+        "additions counted",
+        _counted(_all_weights, lambda i, o, k, n: 2 * o * i * k * k * n * n),
+        lambda r: (
+            f"The second number: you have {r.got[1]:,}, expected {r.expected[1]:,}, half of it. Each multiplication "
+            "comes with an addition, and many tables count both; here only multiplications count."
+        ),
+        PLACES_HINTS,
+    ),
+    *(
+        Mistake(
+            f"^ for **, {where}",
+            _counted(weights, work),
+            "In Python `^` is no power: it compares two whole numbers bit by bit, 3 ^ 2 is 1. A power is `**`: "
+            "kernel**2.",
+            ("What does print(3 ^ 2) say?", "Write kernel**2 and size**2."),
+        )
+        for where, weights, work in CARETS
+    ),
+    *(
+        Mistake(
+            f"only the {name}",
+            lambda i, o, k, n, which=which: count(i, o, k, n)[which],
+            f"The {name} are right, and two numbers are asked for: return weights, multiplications.",
+            ("How many numbers does the statement ask for?", "return weights, multiplications"),
+        )
+        for which, name in enumerate(("weights", "multiplications"))
+    ),
+    *(
+        Mistake(
+            f"in {kind}",
+            lambda i, o, k, n, put=put: put(count(i, o, k, n)),
+            f"Both numbers are right, and packed into {kind}. Two plain whole numbers are asked for: return weights, "
+            "multiplications.",
+            ("What stands behind your `return`?", "return weights, multiplications"),
+        )
+        for kind, put in (("a tensor", torch.tensor), ("an array", np.array))
+    ),
+    Mistake(
         "turned",
         lambda i, o, k, n: count(i, o, k, n)[::-1],
         "Both numbers are right, in the other order: weights first, then multiplications.",
@@ -185,7 +253,7 @@ def time_waves(time, frequency):
 
 QUARTER = math.pi / 2
 WAVE_CASES = [
-    Case("three times, two frequencies", torch.tensor([0.75, 0.0, 0.25]), torch.tensor([QUARTER, 8.0])),
+    Case("three times, two frequencies", torch.tensor([0.3337, 0.0, 0.25]), torch.tensor([QUARTER, 8.0])),
     Case("as many times as frequencies", torch.tensor([0.875, 0.125, 0.5]), torch.tensor([8.0, 0.0, 5.0])),
     Case("one time", torch.tensor([1.0]), torch.logspace(0.2, 1, 8)),
 ]
@@ -244,6 +312,27 @@ WAVE_MISTAKES = [
         "Sine plus cosine is one wave again, moved by an eighth of a turn: two times in each turn look alike. Keep "
         "both, side by side.",
         ("How many columns does the statement ask for?", "Join the two tables along dim=1 instead of adding."),
+    ),
+    Mistake(
+        "in steps",
+        lambda time, frequency: time_waves(1000 * time, frequency),
+        "time is a fraction t / T already, from 0 to 1; you multiply by 1000, as if it had to be turned into steps. "
+        "All waves are 1000 times too fast: the fastest would turn 159 times from one step to the next.",
+        ("In which unit does `time` come?", "The angle is time * frequency, nothing else."),
+    ),
+    Mistake(
+        "angle by adding",
+        lambda time, frequency: torch.cat([(time[:, None] + frequency).sin(), (time[:, None] + frequency).cos()], 1),
+        "You add time and frequency. Then all waves turn equally fast, each from another beginning: there is no slow "
+        "hand and no fast one.",
+        ("By what does an angle grow that turns `frequency` radians per unit of time?", "time[:, None] * frequency"),
+    ),
+    Mistake(
+        "sines twice",
+        lambda time, frequency: torch.cat([_angle(time, frequency).sin()] * 2, dim=1),
+        "Both halves are sines. A sine alone has the same value at two places of each turn; the second half should be "
+        "the cosines.",
+        ("What stands in the right half of your table?", "torch.cat([angle.sin(), angle.cos()], dim=1)"),
     ),
     Mistake(
         "degrees",
@@ -388,6 +477,39 @@ def _silu_last(block, x, context):
     return block.skip(x) + silu(block.conv_2(block.norm_2(h) * (1 + scale) + shift))
 
 
+def _silu_first(block, x, context):
+    _, scale, shift = _pieces(block, x, context)
+    h = block.conv_1(block.norm_1(silu(x)))
+    return block.skip(x) + block.conv_2(silu(block.norm_2(h) * (1 + scale) + shift))
+
+
+def _silu_behind_conv_1(block, x, context):
+    _, scale, shift = _pieces(block, x, context)
+    h = block.norm_2(silu(block.conv_1(block.norm_1(x))))
+    return block.skip(x) + block.conv_2(silu(h * (1 + scale) + shift))
+
+
+def _silu_behind_conv_2(block, x, context):
+    h, scale, shift = _pieces(block, x, context)
+    return block.skip(x) + silu(block.conv_2(block.norm_2(h) * (1 + scale) + shift))
+
+
+def _silu_of_the_context(block, x, context):
+    return residual(block, x, silu(context))
+
+
+def _interleaved(block, x, context):
+    both = block.context(context)[:, :, None, None]
+    h = block.norm_2(block.conv_1(silu(block.norm_1(x)))) * (1 + both[:, 0::2]) + both[:, 1::2]
+    return block.skip(x) + block.conv_2(silu(h))
+
+
+def _relu_for_silu(block, x, context):
+    _, scale, shift = _pieces(block, x, context)
+    h = block.norm_2(block.conv_1(block.norm_1(x).relu())) * (1 + scale) + shift
+    return block.skip(x) + block.conv_2(h.relu())
+
+
 def _skip_of_the_normed(block, x, context):
     return block.skip(block.norm_1(x)) + _without_skip(block, x, context)
 
@@ -450,7 +572,7 @@ BLOCK_MISTAKES = [
         _plain_skip,
         "You add x itself. That works where a block keeps its channels, and stops with an error where it changes them: "
         "8 channels cannot be added to 16. block.skip is a 1 x 1 convolution there, and does nothing elsewhere.",
-        ("Which layer of the block have you not used yet?", "End with block.skip(x) + h."),
+        ("Which of the two has the channels of the input, x or h? block.skip reads those.", "block.skip(x) + h"),
     ),
     Mistake(
         "skip of the normalised",
@@ -570,6 +692,48 @@ BLOCK_MISTAKES = [
         BLOCK_HINTS,
     ),
     Mistake(
+        "silu before norm_1",
+        _silu_first,
+        "You bend x before norm_1; the order is norm, silu, convolution. silu works best on numbers around 0, and that "
+        "is what the norm makes.",
+        ("Read step 1 from the inside out.", "h = block.conv_1(silu(block.norm_1(x)))"),
+    ),
+    Mistake(
+        "silu behind conv_1",
+        _silu_behind_conv_1,
+        "The first silu stands behind conv_1; it belongs before it, between norm_1 and conv_1. As it is, h is bent "
+        "twice before conv_2, and nothing is bent before conv_1.",
+        ("Read step 1 from the inside out.", "h = block.conv_1(silu(block.norm_1(x)))"),
+    ),
+    Mistake(
+        "silu behind conv_2",
+        _silu_behind_conv_2,
+        "The second silu stands behind conv_2; it belongs before it. silu's lowest value is -0.28, so what your block "
+        "adds is hardly ever below 0.",
+        ("Read step 4 from the inside out.", "h = block.conv_2(silu(h))"),
+    ),
+    Mistake(
+        "silu of the context",
+        _silu_of_the_context,
+        "You bend the context before the linear layer. Many networks do; here it is done once for all blocks, outside "
+        "(section 8), so the block takes the context as it comes.",
+        ("What does step 2 do to the context first?", "block.context(context), with nothing in between."),
+    ),
+    Mistake(
+        "scale and shift take turns",
+        _interleaved,
+        "You take every second number: scale, shift, scale, shift. Asked are halves: the first C numbers are the "
+        "scale, the last C the shift.",
+        ("What does .chunk(2, dim=1) return for the numbers 1 2 3 4?", "scale, shift = ....chunk(2, dim=1)"),
+    ),
+    Mistake(
+        "relu for silu",
+        _relu_for_silu,
+        "That is relu, which is 0 for everything below 0. Asked is silu(h) = h / (1 + exp(-h)): it is smooth, and lets "
+        "a little of what is below 0 through.",
+        ("Which function bends in step 1?", "silu(h), imported at the top of the lesson."),
+    ),
+    Mistake(
         "no silu",
         _silu_missing(True, True),
         "Without silu, two convolutions in a row are one larger convolution: nothing bends, so a deep network "
@@ -635,6 +799,32 @@ def _keeps_before_only(h, context, down, middle, up):
     return _up(middle(h, context), context, up, kept)
 
 
+def _keeps_before_without_first(h, context, down, middle, up):
+    kept = []
+    for layer in down:
+        kept.append(h)
+        h = _run(layer, h, context)
+    return _up(middle(h, context), context, up, kept)
+
+
+def _goes_nowhere(h, context, down, middle, up):
+    kept = [h] + [_run(layer, h, context) for layer in down]
+    return _up(middle(h, context), context, up, kept)
+
+
+def _emptied(*which):
+    """The right walk, which takes the layers out of `down` or `up` (their places are 2 and 4) on its way."""
+
+    def variant(*inputs):
+        result = walk(*inputs)
+        for place in which:
+            while len(inputs[place]):
+                inputs[place].pop(0)
+        return result
+
+    return variant
+
+
 def _up(h, context, up, kept):
     for layer in up:
         if not isinstance(layer, nn.Upsample):
@@ -692,6 +882,13 @@ class _AnyChannels(nn.Module):
         return self.weight * h.roll(1, dims=1) + h.cumsum(dim=1).sin() + context[:, :1, None, None]
 
 
+class _Dead(nn.Module):
+    """A middle that no gradient passes: what is learned on the way down can only come from the kept pictures."""
+
+    def forward(self, h, context):
+        return h.detach()
+
+
 def _layers(seed, *layers):
     return _awake(nn.ModuleList(layers), seed)
 
@@ -730,6 +927,13 @@ WALK_CASES = [
         _awake(_Middle(4, 3), 14),
         _layers(15, ResidualBlock(8, 4, 3), nn.Upsample(scale_factor=2), ResidualBlock(8, 4, 3),
                 ResidualBlock(8, 4, 3), nn.Upsample(scale_factor=2), ResidualBlock(8, 4, 3)),
+    ),
+    Case(
+        "layers without weights, and a gradient asked for h",
+        _draw(2, 4, 3, 3, seed=21).requires_grad_(), _draw(2, 2, seed=22),
+        _layers(23, _AnyChannels()).requires_grad_(False),
+        _Dead(),
+        _layers(24, _AnyChannels(), _AnyChannels()).requires_grad_(False),
     ),
 ]  # fmt: skip
 WALK_HINTS = (
@@ -821,6 +1025,30 @@ WALK_MISTAKES = [
         WALK_HINTS,
     ),
     Mistake(
+        "kept before the layer, the last one lost",
+        _keeps_before_without_first,
+        "You keep h before each layer, so the result of the last layer down is never kept, and the way up asks for one "
+        "picture more than there is.",
+        WALK_HINTS,
+    ),
+    Mistake(
+        "h not moved on",
+        _goes_nowhere,
+        "Every layer on the way down gets the same picture: what a layer returns must become h, or the next one never "
+        "sees it, and nothing gets down to the bottom.",
+        ("Which picture goes into the second layer of `down`?", "h = run(layer, h, context), then kept.append(h)"),
+    ),
+    *(
+        Mistake(
+            f"{names} emptied",
+            _emptied(*which),
+            f"The numbers are right, and {names} is empty now: pop takes the layers out of the network itself, and its "
+            "next picture finds none. Go through the layers with `for layer in ...`, or pop from a copy, list(up).",
+            ("What is left of the network after your function?", "for layer in up: ..."),
+        )
+        for names, which in (("up", (4,)), ("down", (2,)), ("down and up", (2, 4)))
+    ),
+    Mistake(
         "the middle kept",
         _walk(middle_kept=True),
         "You keep the middle's result as well and join it with itself; from then on every picture comes one too late.",
@@ -895,11 +1123,28 @@ def _look(
     return variant
 
 
+def _channels_look(table, heads):
+    """No transpose at all: the table of scores is (d, d)."""
+    query, key, value = table.reshape(len(table), 3, heads, -1, table[0, 0].numel()).unbind(1)
+    share = torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(query.shape[2]), dim=-1)
+    return (share @ value).reshape(len(table), -1, *table.shape[2:])
+
+
+def _root_of_places(table, heads):
+    return _look(scale=lambda d, C: math.sqrt(table[0, 0].numel()))(table, heads)
+
+
+def _root_late(table, heads):
+    d = table.shape[1] // 3 // heads
+    return _look(scale=lambda d, C: 1.0)(table, heads) / math.sqrt(d)
+
+
 LOOK_CASES = [
     Case("8 channels, 2 heads, 3 x 2 places", _draw(2, 24, 3, 2, seed=1), 2),
     Case("one head", 1.5 * _draw(1, 12, 2, 2, seed=2), 1),
     Case("4 heads, a square", _draw(3, 48, 4, 4, seed=3), 4),
     Case("strong scores", 30 * _draw(1, 12, 2, 3, seed=4), 2),
+    Case("a gradient asked for", _draw(1, 12, 2, 2, seed=5).requires_grad_(), 2),
 ]
 LOOK_HINTS = (
     "Go step by step and print shapes: (B, 3, heads, d, HW), then three of (B, heads, HW, d), then (B, heads, HW, HW).",
@@ -979,6 +1224,37 @@ LOOK_MISTAKES = [
         "value.",
         LOOK_HINTS,
     ),
+    *(
+        Mistake(
+            f"order {names}",
+            _look(order=order),
+            "The three parts are there, in another order: the first C channels are the query, the next the key, the "
+            f"last the value. You take them as {names}.",
+            ("Which third of the channels is which?", "query, key, value = ....unbind(1)"),
+        )
+        for names, order in (("value, query, key", (1, 2, 0)), ("key, value, query", (2, 0, 1)))
+    ),
+    Mistake(
+        "shares transposed",
+        _look(share=lambda score: score.softmax(-1).transpose(-1, -2)),
+        "You turn the shares before they mix the values: place i then gets what others gave *to* it, and its shares no "
+        "longer add up to 1. out = share @ value, with nothing turned.",
+        LOOK_HINTS,
+    ),
+    Mistake(
+        "root of the places",
+        _root_of_places,
+        "You divide by the root of H * W, the number of places. A score adds up one product for each channel of the "
+        "head, so d = C / heads counts.",
+        ("How many products does one score add up?", "d = C // heads."),
+    ),
+    Mistake(
+        "root after the softmax",
+        _root_late,
+        "You divide after the softmax: the scores are as strong as before, and the shares of one place add up to "
+        "1 / sqrt(d) instead of 1. Divide the scores.",
+        ("What do the shares of one place add up to?", "torch.softmax(score / math.sqrt(d), dim=-1)"),
+    ),
     Mistake(
         "no softmax",
         _look(share=lambda score: score),
@@ -1004,6 +1280,37 @@ LOOK_MISTAKES = [
         _look(join=lambda out, B, C, H, W: out.reshape(B, C, H, W)),
         "On the way back you reshape (B, heads, HW, d) to a picture at once: channels and places are mixed up. "
         "Transpose to (B, heads, d, HW) first.",
+        HEAD_HINTS,
+    ),
+    Mistake(
+        "both transposes forgotten",
+        _look(
+            split=lambda table, B, heads, d, n: table.reshape(B, 3, heads, n, d).transpose(0, 1),
+            join=lambda out, B, C, H, W: out.reshape(B, C, H, W),
+        ),
+        "Both transposes are missing: you reshape to (..., HW, d) at once and straight back. The numbers come out in "
+        "their places, but each row that looked was d neighbouring places of one channel, and no place.",
+        HEAD_HINTS,
+    ),
+    Mistake(
+        "channels look at channels",
+        _channels_look,
+        "Your rows are channels: without a transpose, query @ key gives a (d, d) table, and channels look at channels. "
+        "Asked is a table of (H * W, H * W): places look at places.",
+        HEAD_HINTS,
+    ),
+    Mistake(
+        "put back through (H * W, C)",
+        _look(join=lambda out, B, C, H, W: out.permute(0, 2, 1, 3).reshape(B, H * W, C).reshape(B, C, H, W)),
+        "On the way back you have (B, H * W, C), which is right so far, and then reshape it to (B, C, H, W): reshape "
+        "moves no numbers, so channels and places are mixed up. Transpose to (B, C, H * W) first.",
+        HEAD_HINTS,
+    ),
+    Mistake(
+        "heads behind on the way in",
+        _look(split=lambda table, B, heads, d, n: table.reshape(B, 3, d, heads, n).permute(1, 0, 3, 4, 2)),
+        "On the way in you cut the channels into (d, heads), so the heads take turns among them; on the way back you "
+        "put them as (heads, d). The channels return in another order. Cut into (heads, d) both times.",
         HEAD_HINTS,
     ),
     Mistake(
@@ -1092,6 +1399,10 @@ LABEL_CASES = [
     Case("no label, eleven rows", _draw(3, 5, seed=5), _draw(11, 5, seed=6), None),
     Case("the null label given by its number", _draw(3, 4, seed=7), _draw(4, 4, seed=8), torch.tensor([3, 1, 0])),
     Case("a batch of one", _draw(1, 3, seed=9), _draw(11, 3, seed=10), torch.tensor([9])),
+    Case(
+        "a gradient for the context", _draw(2, 3, seed=11).requires_grad_(), _draw(4, 3, seed=12), torch.tensor([1, 0])
+    ),
+    Case("a gradient for the table", _draw(2, 3, seed=13), _draw(4, 3, seed=14).requires_grad_(), torch.tensor([0, 2])),
 ]
 LABEL_HINTS = (
     "table[label] looks up a whole row for each label at once, shape (B, K).",
@@ -1099,6 +1410,25 @@ LABEL_HINTS = (
 )
 
 LABEL_MISTAKES = [
+    Mistake(
+        "None as an index",
+        lambda context, table, label=None: context + table[label],
+        "Right with labels. But label is None here, which means no label for any picture, and indexing with None adds "
+        "an axis: table[None] is the whole table once more, not its last row.",
+        ("What is `label` when nobody gives one?", "if label is None: take the row len(table) - 1 for each picture."),
+    ),
+    Mistake(
+        "null is row 10",
+        lambda context, table, label=None: context + table[torch.full((len(context),), 10) if label is None else label],
+        lambda r: (
+            f"You take row 10 for no label. The last row is not always 10: this table has {len(r.case.args[1])} rows, "
+            f"and its last one is {len(r.case.args[1]) - 1}."
+        ),
+        (
+            "How many rows does a table for three classes have?",
+            "The null row is the last one: its index is len(table) - 1, and table[-1] is the same row.",
+        ),
+    ),
     Mistake(
         "null is 0",
         _null_at(0),
