@@ -452,7 +452,7 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # | 14 Responsible use *(planned)* | What may go wrong outside? |
 # | 15 Stable Diffusion *(planned)* | And the real thing? |
 #
-# A lesson takes 45 to 90 minutes. You need Python with loops and functions, arrays, and the mathematics of
+# A lesson takes one to two hours. You need Python with loops and functions, arrays, and the mathematics of
 # school; what is used of PyTorch and of probability is explained where it first appears. Two processor cores
 # are enough for the lessons that are here. If you teach: the same lessons with all answers and outputs lie in
 # the folder `solutions`.
