@@ -601,6 +601,16 @@ def test_a_gradient_must_get_back(number, function):
     assert (found.state, found.name) == ("wrong", "gradient"), str(found)
 
 
+def test_an_error_is_met_with_the_exercises_own_names():
+    says = str(verdict("3.5", lambda table, heads: table @ table))
+    assert "print(table.shape)" in says and "x0" not in says
+
+
+def test_a_wrong_count_is_shown_in_full():
+    says = str(verdict("3.1", lambda i, o, k, n: (i * o * k * k + o, 7 * i * o * k * k * n * n)))
+    assert "you have 12644352, where 1806336 was expected" in says
+
+
 # ---- the lesson's own network ----
 
 
