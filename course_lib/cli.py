@@ -208,7 +208,15 @@ def _draw_grid(denoiser, path, step) -> None:
 
     x0 = recipes.draw(denoiser, 40, "dpm", 10)
     rows = {f"{10 * row + 1} to {10 * row + 10}": x0[10 * row : 10 * row + 10] for row in range(4)}
-    viz.picture_rows(rows, columns=[f"after step {step:,}", *[""] * 9]).savefig(path)
+    _save(viz.picture_rows(rows, columns=[f"after step {step:,}", *[""] * 9]), path)
+
+
+def _save(figure, path) -> None:
+    """Write a figure and forget it: pyplot keeps every figure until it is closed."""
+    import matplotlib.pyplot as plt
+
+    figure.savefig(path)
+    plt.close(figure)
 
 
 def _sample(asked) -> int:
@@ -228,7 +236,7 @@ def _sample(asked) -> int:
         os.replace(draft, asked.out)
         if asked.png:
             rows = {str(10 * i): part for i, part in enumerate(x0[:100].split(10))}
-            viz.picture_rows(rows).savefig(asked.out.with_suffix(".png"))
+            _save(viz.picture_rows(rows), asked.out.with_suffix(".png"))
     except (data.DataError, checkpoints.CheckpointError, ValueError) as error:
         return _refuse(str(error))
     except OSError as error:
