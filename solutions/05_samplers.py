@@ -107,8 +107,10 @@ same = predict("5.a", "the same noise, with 8 and with 40 steps, becomes", optio
 
 # %%
 @torch.no_grad()  # nothing is trained here
-def walk(step, x, times, predict=model, schedule=flow):
-    """Walk from noise down the times and return x at each of them."""
+def walk(step, x, times, predict=None, schedule=None):
+    """Walk from noise down the times and return x at each of them; without a predictor, the network is asked."""
+    if predict is None:
+        predict, schedule = model, flow
     path = [x]
     for t, t_next in pairwise(times):
         path.append(step(predict, schedule, path[-1], t, t_next))
@@ -149,8 +151,8 @@ same.compare("the same digit")
 #
 # ### Exercise 5.2 - a list of times (10 minutes, difficulty 1 of 5)
 #
-# Write `make_times`. It gets whole numbers `T`, `n` in 1..T and `power` of at least 1, and returns a Python list
-# of n + 1 falling whole numbers, from T to 0.
+# Write `make_times`. It gets whole numbers `T` and `n` in 1..T, and a number `power` of at least 1, such as 1.5. It
+# returns a Python list of n + 1 falling whole numbers, from T to 0.
 #
 # Useful: `round(3.7)` is 4; `range(n, -1, -1)` counts from n down to 0.
 
@@ -540,15 +542,15 @@ budgets = (6, 10, 20, 50)
 crowd = torch.randn(N, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-def draw_crowd(name, calls, crowd=crowd, power=1):
-    """Draw digits from the noises of the crowd, 100 at a time."""
+def draw_crowd(noises, name, calls, power=1):
+    """Draw a digit from each of the noises, 100 at a time."""
     times = make_times(flow.T, calls // 2 + 1 if name == "Heun" else calls, power)
-    drawn = [walk(makers[name](part), x, times)[-1] for part, x in enumerate(crowd.split(100))]
+    drawn = [walk(makers[name](part), x, times)[-1] for part, x in enumerate(noises.split(100))]
     return torch.cat(drawn).clamp(-1, 1)
 
 
 # %%
-pictures = {(name, calls): draw_crowd(name, calls) for name in makers for calls in budgets}
+pictures = {(name, calls): draw_crowd(crowd, name, calls) for name in makers for calls in budgets}
 seen = {key: see(drawn)[0] for key, drawn in pictures.items()}
 scores = {name: [distance(seen[name, calls]) for calls in budgets] for name in makers}
 print("calls     " + "".join(f"{calls:>9d}" for calls in budgets))
@@ -656,7 +658,7 @@ for name in makers:
 # %%
 for name in ("DDIM", "2M"):
     even = scores[name][budgets.index(10)]
-    crowded = distance(see(draw_crowd(name, 10, power=2))[0])
+    crowded = distance(see(draw_crowd(crowd, name, 10, power=2))[0])
     print(f"{name:5s} 10 calls: power 1 scores {even:.1f}, power 2 scores {crowded:.1f}")
 
 # %% [markdown]
@@ -723,7 +725,10 @@ for name, between in {"line": along_the_line, "sphere": along_the_sphere}.items(
 
 # %% tags=["picture"]
 figure = viz.picture_rows(rows, columns=[f"{float(w):.2f}" for w in shares])
-show(figure, "Two rows of nine digits, both from the same first to the same last one, by different digits between.")
+show(
+    figure,
+    "Two rows of nine digits, from a thin 8 to a thick 0: half way the line's zeros are thinner than the sphere's.",
+)
 
 # %% [markdown]
 # Half way along the line the noise has a deviation of only about 0.7: variances add, and weights of one half leave a
@@ -735,7 +740,7 @@ pairs = list(zip(crowd, crowd.roll(1, 0), strict=True))
 drawn = {"fresh noises": pictures["2M", 10]}
 for name, between in {"line": along_the_line, "sphere": along_the_sphere}.items():
     middles = torch.stack([between(one, other, torch.tensor(0.5)) for one, other in pairs])
-    drawn[f"middles of the {name}"] = draw_crowd("2M", 10, crowd=middles)
+    drawn[f"middles of the {name}"] = draw_crowd(middles, "2M", 10)
 for name, many in drawn.items():
     bright = float((many > 0).float().mean())
     print(f"{name:21s}: score {distance(see(many)[0]):.1f}, share of bright pixels {bright:.3f}")

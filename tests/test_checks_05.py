@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib import samplers
+from course_lib import data, recipes, samplers, schedules
 from course_lib.checks.engine import diagnose
 from course_lib.checks.lesson_05 import EXERCISES
 from course_lib.types import Step
@@ -152,6 +152,9 @@ MIXES = {
     "x_t for eps": mixed(parts=lambda x, p: (p[0], x)),
     "jumped to x0": mixed(change=lambda a, s: (1.0, 0.0)),
     "fresh noise": mixed(parts=lambda x, p: (p.x0, torch.randn(*x.shape))),
+    "minus": mixed(change=lambda a, s: (a, -s)),
+    "x_t for x0": mixed(parts=lambda x, p: (x, p[1])),
+    "clamped": mixed(parts=lambda x, p: (torch.clip(p.x0, -1.0, 1.0), p.eps)),
 }
 
 
@@ -164,6 +167,25 @@ def test_wrong_mixtures_are_known(name):
 def test_a_pair_taken_the_other_way_round_and_a_question_at_t_next_are_known():
     assert verdict("5.1", mixed(parts=lambda x, p: (p.eps, p.x0))).name == "rates exchanged"
     assert verdict("5.1", mixed(ask_at=lambda t, n: n)).name == "rates of t"
+
+
+def test_the_notebook_s_own_schedule_and_network_are_told_from_the_arguments():
+    table, network = schedules.flow(), recipes.load_denoiser(data.shipped("mnist-ddpm"))
+
+    def notebook_schedule(model, sch, x, now, later):
+        p, e = model(x, steps_like(x, now))
+        a, s = table.rates(later, x)
+        return p * a + e * s
+
+    def notebook_network(predict, sch, x, now, later):
+        p, e = network(x, steps_like(x, now))
+        a, s = sch.rates(later, x)
+        return p * a + e * s
+
+    assert verdict("5.1", notebook_schedule).name == "global flow"
+    assert verdict("5.1", notebook_network).name == "global model"
+    assert verdict("5.4", lambda *walk: heun_in_numbers(network, *walk[1:])).name == "global model"
+    assert verdict("5.6", lambda *walk: eta_stable(network, *walk[1:])).name == "global model"
 
 
 def ladder(T, n, power, start=0, stop=None, to=round):
@@ -183,6 +205,8 @@ TIMES = {
     "power upside down": lambda T, n, power: ladder(T, n, power**-1),
     "dense at the wrong end": lambda T, n, power: [T - t for t in ladder(T, n, power)][::-1],
     "power ignored": lambda T, n, power: ladder(T, n, 1),
+    "power made whole": lambda T, n, power: ladder(T, n, math.floor(power)),
+    "bits for a power": lambda T, n, power: [round(T * (1 - k / n) ^ power) for k in range(n + 1)],
 }
 
 
@@ -206,6 +230,9 @@ ORDERS = {
     "intercept": lambda n, e: -line(np.log(n), np.log(e))[1],
     "axes exchanged": lambda n, e: -line(np.log(e), np.log(n))[0],
     "first and last only": lambda n, e: float(np.log(e[0] / e[-1]) / np.log(n[-1] / n[0])),
+    "sign dropped": lambda n, e: max(line(np.log(n), np.log(e))[0], -line(np.log(n), np.log(e))[0]),
+    "factor for order": lambda n, e: 0.5 ** line(np.log(n), np.log(e))[0],
+    "rounded": lambda n, e: float(f"{-line(np.log(n), np.log(e))[0]:.2f}"),
 }
 
 
@@ -213,6 +240,36 @@ ORDERS = {
 def test_wrong_orders_are_known(name):
     found = verdict("5.3", ORDERS[name])
     assert found.name == name, str(found)
+
+
+def heun_in_y(before, after):
+    """A student's Heun step in y; before and after turn y into what the predictor is asked about."""
+
+    def step(model, sch, x, now, later):
+        a, s, a1, s1 = numbers(sch, now, later)
+        if a == 0 or later == 0:
+            return library_ddim(model, sch, x, now, later)
+        y, sigma, sigma1 = x / a, s / a, s1 / a1
+        slope = model(before(y, a), steps_like(x, now)).eps
+        trial = y + (sigma1 - sigma) * slope
+        slope1 = model(after(trial, a1), steps_like(x, later)).eps
+        return (y + (sigma1 - sigma) * (slope + slope1) / 2) * a1
+
+    return step
+
+
+def test_a_heun_step_in_y_that_asks_about_x_is_right():
+    assert verdict("5.4", heun_in_y(lambda y, a: y * a, lambda y, a: y * a)).passed
+
+
+def clamped_heun(model, sch, x, now, later):
+    a, s, a1, s1 = numbers(sch, now, later)
+    p, e = model(x, steps_like(x, now))
+    trial = p.clip(-1, 1) * a1 + s1 * e
+    if later == 0 or a == 0:
+        return trial
+    e1 = model(trial, steps_like(x, later)).eps
+    return fair(x, trial, a, s, a1, s1, e, e1)
 
 
 def heun(result, first=True, last=True, place=lambda x, trial, t, n: (trial, n)):
@@ -247,6 +304,11 @@ HEUNS = {
     "second call from x_t": heun(fair, place=lambda x, trial, t, n: (x, n)),
     "second slope alone": heun(lambda x, trial, a, s, a1, s1, e, e1: a1 * (x / a + (s1 / a1 - s / a) * e1)),
     "slopes added": heun(lambda x, trial, a, s, a1, s1, e, e1: a1 * (x / a + (s1 / a1 - s / a) * (e + e1))),
+    "trial asked in y": heun_in_y(lambda y, a: y * a, lambda y, a: y),
+    "asked in y": heun_in_y(lambda y, a: y, lambda y, a: y),
+    "old x0 kept": heun(lambda x, trial, a, s, a1, s1, e, e1: trial - s1 * e + s1 * 0.5 * (e + e1)),
+    "on from the trial": heun(lambda x, trial, a, s, a1, s1, e, e1: fair(trial * a / a1, trial, a, s, a1, s1, e, e1)),
+    "clamped": clamped_heun,
 }
 
 
@@ -280,7 +342,19 @@ def leap(share):
     return function
 
 
+def upside_down(new, old, s0, s1, s2):
+    return new + math.log(s2 / s1) / (2 * math.log(s1 / s0)) * (new - old)
+
+
+def half_upside_down(new, old, s0, s1, s2):
+    last = math.log(s1 / s0)
+    return new + 0.5 * (math.log(s1) - math.log(s2)) * (new - old) / last
+
+
 LEAPS = {
+    "brackets missing": leap(lambda last, h: h / 2 * last),
+    "logs upside down": upside_down,
+    "last log upside down": half_upside_down,
     "half missing": leap(lambda last, h: h / last),
     "ratio upside down": leap(lambda last, h: last / h / 2),
     "backwards": leap(lambda last, h: -0.5 * h / last),
@@ -318,6 +392,25 @@ def ddpm(s1, ratio, eta):
     return eta * s1 * math.sqrt(1 - ratio * ratio)
 
 
+def noise_drawn_inside(model, sch, x, now, later, eta, z):
+    return eta_stable(model, sch, x, now, later, eta, torch.randn(x.shape))
+
+
+def as_in_the_paper(model, sch, x, now, later, eta, z):
+    """DDIM's eq. 16, with alpha_bar = a * a."""
+    a, s, a1, s1 = numbers(sch, now, later)
+    new = eta * (s1 / s) * math.sqrt(1 - a * a / (a1 * a1))
+    guess = model(x, steps_like(x, now))
+    return a1 * guess.x0 + rest(s1, new) * guess.eps + new * z
+
+
+def clamped_noisy(model, sch, x, now, later, eta, z):
+    a, s, a1, s1 = numbers(sch, now, later)
+    guess = model(x, steps_like(x, now))
+    new = ddpm(s1, a * s1 / (a1 * s), eta)
+    return a1 * torch.clamp(guess.x0, min=-1, max=1) + rest(s1, new) * guess.eps + new * z
+
+
 ETAS = {
     "no fresh noise": noisy(lambda s, s1, ratio, eta: (s1, 0.0)),
     "old noise not lowered": noisy(lambda s, s1, ratio, eta: (s1, ddpm(s1, ratio, eta))),
@@ -331,6 +424,12 @@ ETAS = {
     "shrink not squared": noisy(lambda s, s1, r, eta: (rest(s1, ddpm(s1, r**0.5, eta)), ddpm(s1, r**0.5, eta))),
     "all noise fresh": noisy(lambda s, s1, r, eta: (rest(s1, eta * s1), eta * s1)),
     "s for s_next": noisy(lambda s, s1, r, eta: (rest(s1, ddpm(s, r, eta)), ddpm(s, r, eta))),
+    "own noise": noise_drawn_inside,
+    "eta ignored": noisy(lambda s, s1, r, eta: (s1 * r, ddpm(s1, r, 1))),
+    "kept and std exchanged": noisy(lambda s, s1, r, eta: (ddpm(s1, r, eta), rest(s1, ddpm(s1, r, eta)))),
+    "no root in std": noisy(lambda s, s1, r, eta: (rest(s1, eta * s1 * (1 - r * r)), eta * s1 * (1 - r * r))),
+    "eq. 16 verbatim": as_in_the_paper,
+    "clamped": clamped_noisy,
 }
 
 

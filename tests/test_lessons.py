@@ -163,6 +163,7 @@ RIGHT_ALL_THE_SAME = {  # number: {what is done: why it is no mistake}
     "2.5": {"result cut at 0.00001": "a loss is positive"},
     "4.3": {f"{name} returned": "what is returned is not used" for name in ("average", "net", "k", "decay")},
     "3.2": {"result cut at -1 and 1": "sines and cosines lie within"},
+    "5.2": {"power cut at 0.00001": "a power is at least 1"},
 }
 
 

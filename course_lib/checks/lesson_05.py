@@ -14,7 +14,9 @@ import torch
 from course_lib import data
 from course_lib.checks.engine import Case, Exercise, Mistake, catalogue
 from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.models.unet import UNet
 from course_lib.schedules import cosine, flow, linear_beta
+from course_lib.types import Prediction
 
 
 def _draw(*shape, seed):
@@ -38,18 +40,20 @@ def _reach(report):
     )
 
 
-PICTURES = GaussianMixture(0.5 * _draw(3, 1, 4, 4, seed=1), std=0.3)
+PICTURES = GaussianMixture(0.5 * _draw(3, 1, 5, 5, seed=1), std=0.3)  # of a size that the lesson's network refuses
 POINTS = data.ring(modes=3, radius=0.8, std=0.2)
+FAR = data.ring(modes=5, radius=2.0, std=0.2)  # farther out than any pixel
 
 
 def _walks():
     """A step in the middle first, then long and short ones, the first from pure noise and the last to clean data."""
     rows = [
         ("points from t = 600 to 300", POINTS, flow(), (40, 2), 600, 300),
-        ("pictures from t = 80 to 30 of 100", PICTURES, cosine(100), (5, 1, 4, 4), 80, 30),
+        ("pictures from t = 80 to 30 of 100", PICTURES, cosine(100), (5, 1, 5, 5), 80, 30),
         ("points from pure noise, t = T", data.ring(), flow(), (40, 2), 1000, 500),
         ("the last step, to clean data", POINTS, linear_beta(), (20, 2), 200, 0),
         ("a single point", data.ring(), cosine(), (1, 2), 400, 399),
+        ("points farther from 0 than 1", FAR, flow(), (40, 2), 500, 200),
     ]
     for seed, (label, mixture, schedule, shape, t, t_next) in enumerate(rows, 2):
         yield label, ExactPredictor(mixture, schedule), schedule, _draw(*shape, seed=seed), t, t_next
@@ -110,6 +114,57 @@ def _fresh_noise(predict, schedule, x_t, t, t_next):
     return a_next * x0 + s_next * torch.randn_like(x_t)
 
 
+def _minus(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x0 - s_next * eps
+
+
+def _x_t_for_x0(predict, schedule, x_t, t, t_next):
+    _, eps = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x_t + s_next * eps
+
+
+def _global_flow(predict, schedule, x_t, t, t_next):
+    return ddim_step(predict, flow(), x_t, t, t_next)
+
+
+def _global_model(predict, schedule, x_t, t, t_next, *more):
+    """Ask a network of digits like the notebook's, which refuses points and pictures of other sizes."""
+    return UNet(widths=(4, 4))(x_t, torch.full((len(x_t),), t / schedule.T))
+
+
+def _clamped(predict):
+    """A predictor whose guess of the picture is clamped, as a student does it in between."""
+
+    def guess(x_t, t):
+        x0, eps = predict(x_t, t)
+        return Prediction(x0.clamp(-1, 1), eps)
+
+    return guess
+
+
+def _with_clamp(step):
+    """A step with its guess of the picture clamped."""
+    return lambda predict, *rest: step(_clamped(predict), *rest)
+
+
+def _no_clamp(report):
+    return (
+        "You clamp the guess of the picture to -1..1: right for pixels, wrong for points, and section 3 walks points. "
+        f"The formula has no clamp. Off by {_off(report)} on average."
+    )
+
+
+CLAMP_HINTS = ("Do all data lie between -1 and 1?", "Use x0 as the predictor returns it.")
+GLOBAL_MODEL = Mistake(
+    "global model",
+    _global_model,
+    "You ask the notebook's `model`, and not the argument `predict`: that network knows digits alone, and section 3 "
+    "walks points.",
+    ("Which of the arguments does your function not use?", "ask(predict, x_t, t)"),
+)
 MIX_HINTS = (
     "Two lines: ask the predictor about x_t at t for x0 and eps; mix them with the rates of t_next.",
     "The mixture is the one of lesson 01: a_next * x0 + s_next * eps, with the pair schedule.rates(t_next, x_t).",
@@ -177,6 +232,33 @@ MIX_MISTAKES = [
         "end in two digits. DDIM keeps the noise that the predictor sees in x_t.",
         ("Whose noise is in x_t already?", MIX_HINTS[1]),
     ),
+    Mistake(
+        "minus",
+        _minus,
+        lambda r: (
+            "You take the noise away: x_next would hold minus eps, and the predictor has never seen that beside this "
+            f"picture. Off by {_off(r)} on average. A little less noise than before is still plus."
+        ),
+        ("What does x_t = a * x0 + s * eps become with less noise?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "x_t for x0",
+        _x_t_for_x0,
+        lambda r: (
+            "You mix x_t itself with eps, and x_t holds noise already: it is counted twice, and x_next is off by "
+            f"{_off(r)} on average."
+        ),
+        ("Which part of the answer is the guess of the picture?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "global flow",
+        _global_flow,
+        "You use the notebook's `flow` in place of the argument `schedule`: right for the digits, wrong wherever the "
+        "schedule is another one, as the finer table of section 3.",
+        ("Which of the five arguments does your function not use?", MIX_HINTS[1]),
+    ),
+    GLOBAL_MODEL,
+    Mistake("clamped", _with_clamp(ddim_step), _no_clamp, CLAMP_HINTS),
 ]
 
 # ---- 5.2 a list of times ----
@@ -202,9 +284,10 @@ TIMES_CASES = [
     Case("T = 300, n = 7, power = 3", 300, 7, 3),
     Case("T = 40, n = 40, power = 3", 40, 40, 3),
     Case("T = 6400, n = 1, power = 2", 6400, 1, 2),
+    Case("T = 1000, n = 8, power = 1.5", 1000, 8, 1.5),
 ]
 TIMES_HINTS = (
-    "Write down the five steps for T = 1000, n = 5, power = 1 by hand: six numbers.",
+    "Write down the five steps for T = 1000, n = 5, power = 2 by hand, six numbers: the second is 1000 * 0.8 * 0.8.",
     "A list comprehension: for i in range(n, -1, -1), the larger of i and round(T * (i / n) ** power).",
 )
 TIMES_MISTAKES = [
@@ -280,6 +363,19 @@ TIMES_MISTAKES = [
         lambda T, n, power: make_times(T, n, 1.0),
         "All your lists are even in t, whatever the power is.",
         ("Which of the three arguments does your function not use?", TIMES_HINTS[1]),
+    ),
+    Mistake(
+        "power made whole",
+        lambda T, n, power: make_times(T, n, int(power)),
+        "You make a whole number of the power, so that 1.5 becomes 1. The times are whole numbers, and the power "
+        "may be any number of at least 1.",
+        ("Which of your numbers must be whole, and which need not?", "Use power as it comes; round what multiplies T."),
+    ),
+    Mistake(
+        "bits for a power",
+        lambda T, n, power: [max(i, round(T * (i / n) ^ power)) for i in range(n, -1, -1)],
+        "`^` is no power in Python: it works on the bits of whole numbers, and refuses fractions. Write `**`.",
+        ("How is 2 to the power of 3 written in Python?", TIMES_HINTS[1]),
     ),
 ]
 
@@ -357,6 +453,32 @@ ORDER_MISTAKES = [
         "errors between count as well.",
         ("How many of the errors does your result depend on?", ORDER_HINTS[0]),
     ),
+    Mistake(
+        "sign dropped",
+        lambda steps, errors: abs(order(steps, errors)),
+        lambda r: (
+            f"abs() hides the sign: where the errors grow with the steps you return {r.got:.2f}, as for a method that "
+            "works. Use minus the slope."
+        ),
+        ("Which order has a method whose errors grow?", ORDER_HINTS[1]),
+    ),
+    Mistake(
+        "factor for order",
+        lambda steps, errors: 2 ** order(steps, errors),
+        lambda r: (
+            f"You return 2**p, {r.got:.2f}: the factor by which twice the steps make the error smaller. Asked for is p."
+        ),
+        ("Is it the factor or the power that is wanted?", ORDER_HINTS[1]),
+    ),
+    Mistake(
+        "rounded",
+        lambda steps, errors: round(order(steps, errors), 2),
+        lambda r: (
+            f"You round to two digits, {r.got:g} for {r.expected:.4f}: leave the rounding to the print, so that "
+            "nothing is lost before."
+        ),
+        ("Where do the digits go after the second?", "Return float(-slope), without round()."),
+    ),
 ]
 
 # ---- 5.4 Heun's step ----
@@ -421,6 +543,41 @@ def _first_step_divided(predict, schedule, x_t, t, t_next):
     if t_next == 0:
         return ddim_step(predict, schedule, x_t, t, t_next)
     return _heun(_half, ends=False)(predict, schedule, x_t, t, t_next)
+
+
+def _trial_asked_in_y(predict, schedule, x_t, t, t_next):
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    if t_next == 0 or a == 0:
+        return ddim_step(predict, schedule, x_t, t, t_next)
+    y, h = x_t / a, s_next / a_next - s / a
+    eps = _ask(predict, x_t, t).eps
+    eps_next = _ask(predict, y + h * eps, t_next).eps
+    return a_next * (y + h * (eps + eps_next) / 2)
+
+
+def _asked_in_y(predict, schedule, x_t, t, t_next):
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    if t_next == 0 or a == 0:
+        return ddim_step(predict, schedule, x_t, t, t_next)
+    y, h = x_t / a, s_next / a_next - s / a
+    eps = _ask(predict, y, t).eps
+    eps_next = _ask(predict, y + h * eps, t_next).eps
+    return a_next * (y + h * (eps + eps_next) / 2)
+
+
+def _old_x0(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return a_next * x0 + s_next * (eps + after.eps) / 2
+
+
+def _from_trial(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return euler + a_next * (s_next / a_next - s / a) * (eps + after.eps) / 2
+
+
+def _in_y(report):
+    return (
+        "You ask the predictor about y, and it knows x = a_next * y alone: it would take a scaled picture for another "
+        f"one. x_next is off by {_off(report)} on average. Work in y, and ask about x."
+    )
 
 
 HEUN_HINTS = (
@@ -518,6 +675,38 @@ HEUN_MISTAKES = [
         lambda r: f"You add the slopes and do not halve the sum: a double step, off by {_off(r)} on average.",
         ("What is the average of two numbers?", "(eps + eps_next) / 2"),
     ),
+    Mistake(
+        "trial asked in y",
+        _trial_asked_in_y,
+        _in_y,
+        ("Was the network trained on x or on y?", "ask(predict, a_next * y_trial, t_next).eps"),
+    ),
+    Mistake(
+        "asked in y",
+        _asked_in_y,
+        _in_y,
+        ("Was the network trained on x or on y?", "ask(predict, x_t, t), later ask(predict, a_next * y_trial, t_next)"),
+    ),
+    Mistake(
+        "old x0 kept",
+        _heun(_half, x_of=_old_x0),
+        lambda r: (
+            "You average eps inside the mixture and keep the old x0, which would change with it: average the slopes in "
+            f"y. Off by {_off(r)} on average."
+        ),
+        ("If the noise in x_t is another one, is its picture the same?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "on from the trial",
+        _heun(_half, x_of=_from_trial),
+        lambda r: (
+            "You go on from the trial point, which is two strides in one step: go back, and take one stride from y "
+            f"with the average. Off by {_off(r)} on average."
+        ),
+        ("Where does the second stride of Heun begin?", HEUN_HINTS[1]),
+    ),
+    GLOBAL_MODEL,
+    Mistake("clamped", _with_clamp(heun_step), _no_clamp, CLAMP_HINTS),
 ]
 
 # ---- 5.5 the extrapolated x0 ----
@@ -539,6 +728,16 @@ def _leap(factor):
 
 def _by_sigma(x0, x0_before, sigma_before, sigma, sigma_next):
     return x0 + (sigma - sigma_next) / (2 * (sigma_before - sigma)) * (x0 - x0_before)
+
+
+def _logs_over(x0, x0_before, sigma_before, sigma, sigma_next):
+    h_last, h = math.log(sigma / sigma_before), math.log(sigma_next / sigma)
+    return x0 + h / (2 * h_last) * (x0 - x0_before)
+
+
+def _last_log_over(x0, x0_before, sigma_before, sigma, sigma_next):
+    h_last, h = math.log(sigma / sigma_before), math.log(sigma / sigma_next)
+    return x0 + h / (2 * h_last) * (x0 - x0_before)
 
 
 LEAP_CASES = [
@@ -583,7 +782,7 @@ LEAP_MISTAKES = [
         "sigma without logarithm",
         _by_sigma,
         lambda r: (
-            "You measure the steps in sigma; 2M measures them in log-SNR, so in the logarithm of sigma. Off by "
+            "You measure the steps in sigma; 2M measures them in half the log-SNR, -log(sigma). Off by "
             f"{_off(r)} on average."
         ),
         ("On which clock does the formula measure h?", LEAP_HINTS[0]),
@@ -618,6 +817,31 @@ LEAP_MISTAKES = [
         ),
         lambda r: f"You start from x0_before; the newest guess is x0. Off by {_off(r)} on average.",
         ("Which of the two guesses was made from less noise?", LEAP_HINTS[1]),
+    ),
+    Mistake(
+        "brackets missing",
+        _leap(lambda h_last, h: h / 2 * h_last),
+        lambda r: (
+            "`h / 2 * h_last` divides by 2 and then multiplies by h_last: write `h / (2 * h_last)`. Off by "
+            f"{_off(r)} on average."
+        ),
+        ("In which order does Python take * and /?", LEAP_HINTS[1]),
+    ),
+    Mistake(
+        "logs upside down",
+        _logs_over,
+        "Both of your logarithms are upside down. Their minus signs cancel, but with sigma_before infinite you take "
+        "the logarithm of 0: use log(sigma_before / sigma) and log(sigma / sigma_next).",
+        ("What is sigma / sigma_before where sigma_before is infinite?", LEAP_HINTS[0]),
+    ),
+    Mistake(
+        "last log upside down",
+        _last_log_over,
+        lambda r: (
+            "Your h_last is upside down, so it is below 0 and you lean back towards x0_before: use "
+            f"log(sigma_before / sigma). Off by {_off(r)} on average."
+        ),
+        ("Which of the two sigmas is larger, and which sign has the logarithm of your ratio?", LEAP_HINTS[0]),
     ),
 ]
 
@@ -703,6 +927,30 @@ def _of_s(s_next, shrink, eta, s):
     return _variance_kept(s_next, eta * s * (1 - shrink**2).sqrt())
 
 
+def _exchanged(s_next, shrink, eta, s):
+    std = _right_std(s_next, shrink, eta)
+    return std, (s_next**2 - std**2).sqrt()
+
+
+def _root_of_std_missing(s_next, shrink, eta, s):
+    return _variance_kept(s_next, eta * s_next * (1 - shrink**2))
+
+
+def _own_noise(predict, schedule, x_t, t, t_next, eta, noise):
+    return eta_step(predict, schedule, x_t, t, t_next, eta, torch.randn_like(x_t))
+
+
+def _eta_ignored(predict, schedule, x_t, t, t_next, eta, noise):
+    return eta_step(predict, schedule, x_t, t, t_next, 1.0, noise)
+
+
+def _verbatim(predict, schedule, x_t, t, t_next, eta, noise):
+    (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
+    x0, eps = _ask(predict, x_t, t)
+    kept, std = _variance_kept(s_next, eta * s_next / s * (1 - (a / a_next) ** 2).sqrt())
+    return a_next * x0 + kept * eps + std * noise
+
+
 def _deviation(report):
     """The noise in the first case, whose x0 is 0: the student's deviation and the one that belongs to t_next."""
     return f"{float(report.got.std()):.2f} where step t_next has {float(report.expected.std()):.2f}"
@@ -715,7 +963,7 @@ def _eta_cases():
     yield Case(
         "noise alone, t = 700 to 500, eta = 0.8", ExactPredictor(nothing, flow()), flow(), s * x, 700, 500, 0.8, noise
     )
-    for (label, *walk), eta in zip(_walks(), (0.0, 0.3, 1.0, 1.0, 0.9), strict=True):
+    for (label, *walk), eta in zip(_walks(), (0.0, 0.3, 1.0, 1.0, 0.9, 0.5), strict=True):
         fresh = _draw(*walk[2].shape, seed=31 + len(label)) * (1 if eta else 100)  # at 0, none of it may come in
         yield Case(f"{label}, eta = {eta:g}", *walk, eta, fresh)
 
@@ -821,6 +1069,50 @@ ETA_MISTAKES = [
         "kept becomes the root of a negative number, and at t_next = 0 the finished sample gets noise.",
         ("How much fresh noise should there be at t_next = 0?", ETA_HINTS[1]),
     ),
+    Mistake(
+        "own noise",
+        _own_noise,
+        "You draw noise of your own. Use the argument noise: whoever calls the step decides about its seed.",
+        ("Which of the arguments does your function not use?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "eta ignored",
+        _eta_ignored,
+        lambda r: (
+            "You add all of DDPM's noise, whatever eta is: right at eta = 1 alone. With eta = 0.8 you are off by "
+            f"{_off(r)} on average."
+        ),
+        ("Which of the arguments does your function not use?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "kept and std exchanged",
+        _eta(_exchanged),
+        lambda r: (
+            "kept and std have changed places: the sum is as noisy as it should be, but at eta = 0 all of the noise "
+            f"would be fresh. Off by {_off(r)} on average."
+        ),
+        ("Which of the two multiplies eps, and which noise?", "a_next * x0 + kept * eps + std * noise"),
+    ),
+    Mistake(
+        "no root in std",
+        _eta(_root_of_std_missing),
+        lambda r: (
+            "Your std lacks its square root, and kept fits it: the sum is as noisy as it should be, but too little of "
+            f"it is fresh. Off by {_off(r)} on average."
+        ),
+        ("Is there a square root in your std?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "eq. 16 verbatim",
+        _verbatim,
+        lambda r: (
+            "Your std is the paper's, s_next / s * sqrt(1 - (a / a_next)**2). That form needs a^2 + s^2 = 1; the flow "
+            f"schedule has a + s = 1. Off by {_off(r)} on average. Use shrink, the ratio of the sigmas."
+        ),
+        ("What is a^2 + s^2 half way on the flow schedule?", ETA_HINTS[1]),
+    ),
+    GLOBAL_MODEL,
+    Mistake("clamped", _with_clamp(eta_step), _no_clamp, CLAMP_HINTS),
 ]
 
 EXERCISES = catalogue(
