@@ -92,6 +92,7 @@ def stack(layers, width=16):
     return nn.Sequential(*parts, nn.SiLU(), nn.Conv2d(width, 1, 3, padding=1))
 
 
+# %%
 def reach(new_net, nets=10):
     """How strongly each input pixel moves the output pixel in the middle: (28, 28), adding up to 1, over new nets."""
     total = torch.zeros(28, 28)
@@ -808,14 +809,13 @@ def where(net, x):  # {layer: [weights, multiplications]} of its convolutions, c
     found = {}
 
     def note(name):
-        def seen(layer, inputs, output):
+        def seen(layer, inputs, output):  # a forward hook: torch calls it each time the layer has run
             new = count(layer.in_channels, layer.out_channels, layer.kernel_size[0], output.shape[-1])
             found[name] = [a + b for a, b in zip(found.get(name, (0, 0)), new, strict=True)]
 
         return seen
 
     convolutions = [(name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)]
-    # a forward hook is a function that torch calls each time the layer has run
     hooks = [layer.register_forward_hook(note(".".join(name.split(".")[:2]))) for name, layer in convolutions]
     net(x, torch.zeros(len(x)))
     [hook.remove() for hook in hooks]

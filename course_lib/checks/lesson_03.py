@@ -209,8 +209,10 @@ COUNT_MISTAKES = [
         Mistake(
             f"^ for **, {where}",
             _counted(weights, work),
-            "In Python `^` is no power: it compares two whole numbers bit by bit, 3 ^ 2 is 1. A power is `**`: "
-            "kernel**2.",
+            lambda r: (
+                f"You have {r.got[0]:,} and {r.got[1]:,}, expected {r.expected[0]:,} and {r.expected[1]:,}: in Python `^` "
+                "is no power, it compares two whole numbers bit by bit, and 3 ^ 2 is 1. A power is `**`: kernel**2."
+            ),
             ("What does print(3 ^ 2) say?", "Write kernel**2 and size**2."),
         )
         for where, weights, work in CARETS
