@@ -133,12 +133,26 @@ RATES = {
     "product": lambda done, highest, warm_up: (1 - done) * highest * (done / warm_up if done < warm_up else 1),
     "fall not stretched": lambda done, highest, warm_up: highest * (done / warm_up if done < warm_up else 1 - done),
     "stays low": lambda done, highest, warm_up: highest * (done if done < warm_up else (1 - done) / (1 - warm_up)),
+    "divides by no warm-up": lambda done, highest, warm_up: (
+        (done / warm_up) * highest if warm_up >= done else highest - highest * (done - warm_up) / (1 - warm_up)
+    ),
+    "begins at 0 without a warm-up": lambda d, h, w: h * (d / max(w, 1e-9) if d < max(w, 1e-9) else (1 - d) / (1 - w)),
+    "fall only moved": lambda d, h, w: h - h * (d - w) if d >= w else h * d / w,
+    "highest forgotten": lambda d, h, w: (1 - d) / (1 - w) if d >= w else d / w,
+    "rises twice": lambda d, h, w: h / (1 - w) * (d - w) if d >= w else d * h / w,
 }
 
 
 @pytest.mark.parametrize("name", RATES)
 def test_wrong_rates_are_known(name):
     assert verdict("4.1", RATES[name]).name == name
+
+
+def test_a_rate_without_a_name_is_told_by_its_call():
+    def rounded(done, highest, warm_up):
+        return round(highest * done / warm_up if done < warm_up else highest * (1 - done) / (1 - warm_up), 3)
+
+    assert "learning_rate(0.01, 0.002, 0.05)" in verdict("4.1", rounded).says
 
 
 # ---- 4.2 ----
@@ -241,6 +255,77 @@ def test_wrong_steps_are_known(name):
     assert found.name == name, str(found)
 
 
+def one_step(optimizer, loss, net, lr, steps=1):
+    for g in optimizer.param_groups:
+        g["lr"] = lr
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    for _ in range(steps):
+        optimizer.step()
+    return loss
+
+
+def returns_tensor(net, optimizer, loss_fn, x0, generator, lr):
+    return one_step(optimizer, loss_fn(x0, generator), net, lr)
+
+
+def returns_detached(net, optimizer, loss_fn, x0, generator, lr):
+    return one_step(optimizer, loss_fn(x0, generator), net, lr).detach()
+
+
+def returns_array(net, optimizer, loss_fn, x0, generator, lr):
+    return one_step(optimizer, loss_fn(x0, generator), net, lr).detach().numpy()
+
+
+def steps_twice(net, optimizer, loss_fn, x0, generator, lr):
+    return one_step(optimizer, loss_fn(x0, generator), net, lr, steps=2).item()
+
+
+def goes_back_twice(net, optimizer, loss_fn, x0, generator, lr):
+    loss = loss_fn(x0, generator)
+    loss.backward(retain_graph=True)
+    return one_step(optimizer, loss, net, lr).item()
+
+
+def own_adamw(net, optimizer, loss_fn, x0, generator, lr):
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
+    return one_step(optimizer, loss_fn(x0, generator), net, lr).item()
+
+
+def by_hand_alone(net, optimizer, loss_fn, x0, generator, lr):
+    loss = loss_fn(x0, generator)
+    net.zero_grad()
+    loss.backward()
+    for w in net.parameters():
+        w.data -= lr * w.grad
+    return loss.item()
+
+
+def no_gradients(net, optimizer, loss_fn, x0, generator, lr):
+    with torch.no_grad():
+        loss = loss_fn(x0, generator)
+        return one_step(optimizer, loss, net, lr).item()
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "words"),
+    [
+        (returns_tensor, "no plain number", "keeps the whole graph in memory: `return loss.item()`"),
+        (returns_detached, "no plain number", "not a plain number: `return loss.item()`"),
+        (returns_array, "no plain number", "not a plain number: `return loss.item()`"),
+        (steps_twice, "too many calls", "yours made 1 and 2"),
+        (goes_back_twice, "too many calls", "yours made 2 and 1"),
+        (own_adamw, "another optimiser", "you made a new optimiser"),
+        (by_hand_alone, "another optimiser", "or a step by hand"),
+        (no_gradients, "nothing remembered", "under `no_grad`"),
+    ],
+)
+def test_steps_that_return_or_call_the_wrong_thing(function, name, words):
+    found = verdict("4.2", function)
+    assert found.name == name and words in found.says, str(found)
+
+
 def test_a_loss_that_keeps_its_graph_is_refused():
     def graph(net, optimizer, loss_fn, x0, generator, lr):
         for g in optimizer.param_groups:
@@ -301,6 +386,88 @@ def test_wrong_averages_are_known(name):
     assert found.name == name, str(found)
 
 
+def share(k, decay):
+    return min(decay, (k + 1) / (k + 10))
+
+
+def pairs(average, net):
+    return list(zip(average.parameters(), net.parameters(), strict=True))
+
+
+@torch.no_grad()
+def not_in_place(average, net, k, decay=0.99):
+    d = share(k, decay)
+    for a, b in pairs(average, net):
+        a.mul(d).add(b, alpha=1 - d)
+    for a, b in zip(average.buffers(), net.buffers(), strict=True):
+        a.copy_(b)
+
+
+@torch.no_grad()
+def into_the_network(average, net, k, decay=0.99):
+    d = share(k, decay)
+    for a, b in pairs(average, net):
+        b.mul_(d).add_(a, alpha=1 - d)
+
+
+@torch.no_grad()
+def average_into_the_network(average, net, k, decay=0.99):
+    for a, b in pairs(average, net):
+        b.lerp_(a, share(k, decay))
+    for a, b in zip(average.buffers(), net.buffers(), strict=True):
+        a.copy_(b)
+
+
+@torch.no_grad()
+def buffers_from_the_average(average, net, k, decay=0.99):
+    for a, b in pairs(average, net):
+        a.mul_(share(k, decay)).add_(b, alpha=1 - share(k, decay))
+    for a, b in zip(average.buffers(), net.buffers(), strict=True):
+        b.copy_(a)
+
+
+def with_eval(average, net, k, decay=0.99):
+    net.eval()
+    average_by_lerp(average, net, k, decay)
+
+
+def with_requires_grad(average, net, k, decay=0.99):
+    for b in net.parameters():
+        b.requires_grad = False
+    average_by_lerp(average, net, k, decay)
+
+
+@torch.no_grad()
+def counts_too(average, net, k, decay=0.99):
+    d = share(k, decay)
+    for a, b in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+        a.mul_(d).add_(b, alpha=1 - d)
+
+
+@torch.no_grad()
+def zip_forgotten(average, net, k, decay=0.99):
+    for a, b in (average.parameters(), net.parameters()):
+        a.mul_(share(k, decay)).add_(b, alpha=1 - share(k, decay))
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "words"),
+    [
+        (not_in_place, "result lost", "`a.mul_(d)` writes"),
+        (into_the_network, "the network is changed", "You changed `net`"),
+        (average_into_the_network, "the network is averaged", "You write the average into `net`"),
+        (buffers_from_the_average, "buffers the wrong way", "You copy from `average` to `net`"),
+        (with_eval, "mode changed", "`eval()`"),
+        (with_requires_grad, "gradients switched", "learn nothing more"),
+        (counts_too, "count averaged", "is a count"),
+        (zip_forgotten, "without zip", "is `zip` missing?"),
+    ],
+)
+def test_averages_that_write_to_the_wrong_place(function, name, words):
+    found = verdict("4.3", function)
+    assert found.name == name and words in found.says, str(found)
+
+
 # ---- 4.4 ----
 
 
@@ -341,6 +508,60 @@ def test_wrong_reverse_steps_are_known(name):
     assert found.name == name, str(found)
 
 
+def written_out(limit=(-1, 1), first=0.5, last=0.5, ask="x0", brackets=True, swap=False, before=False, mean=None):
+    def step(predict, schedule, x_t, t, t_next, noise):
+        if before:
+            x_t = torch.clip(x_t, -1, 1)
+        x0 = getattr(predict(x_t, torch.full([len(x_t)], t)), ask)
+        if limit:
+            x0 = torch.clip(x0, *limit)
+        now, then = schedule.alpha_bar[t], schedule.alpha_bar[t_next]
+        beta = 1 - then / now if swap else 1 - now / then
+        a, b = then**first * beta * x0, (1 - beta) ** last * (1 - then) * x_t
+        mu = (a + b) / (1 - now) if brackets else a + b / (1 - now)
+        mu = torch.clip(mu, -1, 1) if mean else mu
+        return mu + torch.sqrt((1 - then) / (1 - now) * beta) * noise
+
+    return step
+
+
+PARTS = {
+    "clamped to 0 to 1": written_out(limit=(0, 1)),
+    "one side only": written_out(limit=(-1,)),
+    "one side only, above": written_out(limit=(None, 1)),
+    "x_t clamped": written_out(limit=None, before=True),
+    "x_t clamped, too": written_out(before=True),
+    "mean clamped": written_out(limit=None, mean=True),
+    "mean clamped, too": written_out(mean=True),
+    "eps for x0": written_out(ask="eps"),
+    "eps for x0, not limited": written_out(ask="eps", limit=None),
+    "no first root": written_out(first=1),
+    "no second root": written_out(last=1),
+    "no roots": written_out(first=1, last=1),
+    "no brackets": written_out(brackets=False),
+    "beta upside down": written_out(swap=True),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_wrong_parts_of_the_reverse_step_are_known(name):
+    found = verdict("4.4", PARTS[name])
+    assert found.name == name, str(found)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [lambda x, t: t, lambda x, t: torch.tensor([t]), lambda x, t: torch.full((len(x), 1, 1, 1), t)],
+    ids=["a number", "one t for all", "four axes"],
+)
+def test_the_network_wants_one_t_for_each_picture(steps):
+    def stepping(predict, schedule, x_t, t, t_next, noise):
+        return ancestral_by_bayes(lambda x, _: predict(x, steps(x, t)), schedule, x_t, t, t_next, noise)
+
+    found = verdict("4.4", stepping)
+    assert "`steps` must be a tensor with one t for each picture" in found.says, str(found)
+
+
 # ---- 4.5 ----
 
 
@@ -375,6 +596,41 @@ SNAPSHOTS = {
 def test_wrong_snapshots_are_known(name):
     found = verdict("4.5", SNAPSHOTS[name])
     assert found.name == name, str(found)
+
+
+def instead(**parts):
+    """A right snapshot but for some entries, made from the run's parts."""
+
+    def other(net, average, optimizer, generator, step):
+        run = {"net": net, "average": average, "optimizer": optimizer, "generator": generator, "step": step}
+        right = copy.deepcopy(states(**run))
+        return {**right, **{name: make(run) for name, make in parts.items()}}
+
+    return other
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "words"),
+    [
+        (lambda *run: None, "nothing returned", "is the `return` missing?"),
+        (lambda n, a, o, g, k: tuple(states(n, a, o, g, k).values()), "no dict", "You return a tuple"),
+        (instead(net=lambda run: run["net"]), "object itself", '"net" holds the object itself'),
+        (instead(optimizer=lambda run: run["optimizer"]), "object itself", "call `optimizer.state_dict()`"),
+        (instead(generator=lambda run: run["generator"]), "object itself", "call `generator.get_state()`"),
+        (instead(average=lambda run: run["average"].state_dict), "brackets missing", '"average" holds a method'),
+        (instead(generator=lambda run: run["generator"].get_state), "brackets missing", "`generator.get_state()`"),
+        (instead(optimizer=lambda run: run["optimizer"].state), "entry unfit", "`optimizer.state` is only a part"),
+        (instead(net=lambda run: list(run["net"].parameters())), "entry unfit", "it holds a list"),
+        (instead(net=lambda run: dict(run["net"].named_parameters())), "entry unfit", '"net" does not hold what'),
+        (instead(step=lambda run: f"{run['step']}"), "step is no number", '"step" should be a whole number'),
+        (instead(average=lambda run: copy.deepcopy(run["net"]).state_dict()), "net twice", "the state of `net`"),
+        (instead(generator=lambda run: torch.random.get_rng_state()), "the global generator", "global generator"),
+    ],
+)
+def test_snapshots_with_something_else_in_them(function, name, words):
+    found = verdict("4.5", function)
+    assert found.name == name and words in found.says, str(found)
+    assert "stopped with" not in found.says
 
 
 def test_objects_in_place_of_states_are_refused():

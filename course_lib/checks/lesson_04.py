@@ -12,7 +12,29 @@ from torch import nn
 
 from course_lib import schedules
 from course_lib.checks.engine import Case, Exercise, Mistake, catalogue
+from course_lib.checks.verdict import cut, kind
 from course_lib.types import Prediction
+
+
+class Complaint:
+    """What is wrong before results can be compared, in a sentence; two of one name are equal."""
+
+    def __init__(self, name, says):
+        self.name, self.says = name, says
+
+    def __eq__(self, other):
+        return isinstance(other, Complaint) and self.name == other.name
+
+    __hash__ = None
+
+    def __repr__(self):
+        return self.says
+
+
+def _complaint(name, looks_like, hints):
+    """The mistake for a Complaint of that name, which brings its own sentence."""
+    return Mistake(name, looks_like, lambda report: report.got.says, hints)
+
 
 # ---- 4.1 the learning rate ----------------------------------------------------------------------------------
 
@@ -24,17 +46,22 @@ def learning_rate(done, highest, warm_up):
 
 
 def _curve(learning_rate, shares, highest, warm_up):
-    return [learning_rate(done, highest, warm_up) for done in shares]
+    calls = {f"learning_rate({done:g}, {highest:g}, {warm_up:g})": done for done in shares}
+    return {call: learning_rate(done, highest, warm_up) for call, done in calls.items()}
+
+
+def _at(report, index):
+    return list(report.got.values())[index]
 
 
 def _late(report):
-    return f"With the highest rate {report.case.args[1]:g}, the last of your rates is {report.got[-1]:.3g}"
+    return f"With the highest rate {report.case.args[1]:g}, the last of your rates is {_at(report, -1):.3g}"
 
 
 def _jump(report):
     shares, (_, highest, warm_up) = report.case.args[0], report.case.args
     first = next(i for i, done in enumerate(shares) if done >= warm_up)
-    return f"When the warm-up ends the rate should be {highest:g}, and yours is {report.got[first]:.4g}"
+    return f"When the warm-up ends the rate should be {highest:g}, and yours is {_at(report, first):.4g}"
 
 
 RATE_HINTS = (
@@ -47,7 +74,7 @@ RATE_MISTAKES = [
         "no warm-up",
         lambda done, highest, warm_up: highest * (1 - done),
         lambda r: (
-            f"Your very first rate is {r.got[0]:g}: there is no warm-up, and AdamW's first steps, taken before it "
+            f"Your very first rate is {_at(r, 0):g}: there is no warm-up, and AdamW's first steps, taken before it "
             "knows how large gradients are, are the largest of all."
         ),
         ("What should be returned for done = 0?", RATE_HINTS[1]),
@@ -94,6 +121,40 @@ RATE_MISTAKES = [
         ),
         lambda r: f"{_late(r)}: your curve is upside down, it falls first and rises to the end.",
         ("What should be returned for done = 0, and what just before 1?", RATE_HINTS[1]),
+    ),
+    Mistake(
+        "divides by no warm-up",
+        lambda done, highest, warm_up: (
+            highest * done / warm_up if done <= warm_up else highest * (1 - done) / (1 - warm_up)
+        ),
+        "Right, but for `warm_up = 0`, where you divide by it: `warm_up` may be 0. Use `<`, or treat 0 separately.",
+        ("Which branch does done = 0 take when warm_up is 0?", "`if done < warm_up:` never holds for warm_up = 0."),
+    ),
+    Mistake(
+        "begins at 0 without a warm-up",
+        lambda done, highest, warm_up: highest * min(done / max(warm_up, 1e-12), (1 - done) / (1 - warm_up)),
+        lambda r: f"Without a warm-up the first rate should be `highest`, {r.case.args[1]:g}; yours is {_at(r, 0):g}.",
+        ("What does your rise give for done = 0 and warm_up = 0?", "Treat warm_up = 0 separately."),
+    ),
+    Mistake(
+        "fall only moved",
+        lambda done, highest, warm_up: highest * (done / warm_up if done < warm_up else 1 - (done - warm_up)),
+        lambda r: f"{_late(r)}: your fall begins in the right place, and is too flat to reach 0 at done = 1.",
+        ("How long is the fall, as a share of the run?", "It takes 1 - warm_up of the run: divide by that."),
+    ),
+    Mistake(
+        "highest forgotten",
+        lambda done, highest, warm_up: done / warm_up if done < warm_up else (1 - done) / (1 - warm_up),
+        lambda r: f"{_jump(r)}: the shape is right, but `highest` is not used.",
+        ("Which argument is not used?", "Multiply both pieces with `highest`."),
+    ),
+    Mistake(
+        "rises twice",
+        lambda done, highest, warm_up: (
+            highest * (done / warm_up if done < warm_up else (done - warm_up) / (1 - warm_up))
+        ),
+        lambda r: f"{_jump(r)}; from there it rises again: your second piece is the share of the fall that is over.",
+        ("Which share of the fall is still to go?", "It is 1 minus what you have, or (1 - done) / (1 - warm_up)."),
     ),
 ]
 
@@ -148,15 +209,36 @@ def _learn(train_step, seed, loudness, rates):
     def loss_fn(x0, generator):
         noise = torch.randn(len(x0), 1, generator=generator, dtype=torch.float64)
         loss = loudness * (net(x0).square() * noise).mean()
-        loss.register_hook(lambda gradient: calls.append("backward"))
+        if loss.requires_grad:
+            loss.register_hook(lambda gradient: calls.append("backward"))
         return loss
 
     losses, weights = [], []
     for lr in rates:
         x0 = 1.5 * torch.randn(8, 3, generator=draws, dtype=torch.float64)
+        made, before = len(calls), _flat(net)
         losses.append(train_step(net, optimizer, loss_fn, x0, generator, lr))
         weights.append(_flat(net))
+        complaint = _unfit_step(losses[-1], calls[made:], bool((weights[-1] != before).any()))
+        if complaint:
+            return complaint
     return {"the calls": calls, "the weights after each step": torch.stack(weights), "the losses": losses}
+
+
+def _unfit_step(loss, calls, moved):
+    """What is wrong with one call of train_step, by what it returned and what it called; None where nothing is."""
+    if loss is not None and not isinstance(loss, int | float):
+        graph = isinstance(loss, torch.Tensor) and loss.requires_grad
+        why = "a tensor, which keeps the whole graph in memory" if graph else f"{kind(loss)}, not a plain number"
+        return Complaint("no plain number", f"You return {why}: `return loss.item()`.")
+    backwards, steps = calls.count("backward"), calls.count("step")
+    if backwards > 1 or steps > 1:
+        says = "One call of `train_step` should make one `backward` and one `step`"
+        return Complaint("too many calls", f"{says}; yours made {backwards} and {steps}.")
+    if moved and not steps:
+        says = "The weights moved without `optimizer.step()`: you made a new optimiser, or a step by hand"
+        return Complaint("another optimiser", f"{says}. It forgets what the given one remembers: use `optimizer`.")
+    return None
 
 
 def _steps(*, zero="before", clip="norm", rate="all", order="", report="item"):
@@ -180,11 +262,15 @@ def _steps(*, zero="before", clip="norm", rate="all", order="", report="item"):
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         if clip == "value":
             nn.utils.clip_grad_value_(net.parameters(), 1.0)
+        if order == "new optimiser":
+            optimizer = torch.optim.SGD(net.parameters(), lr=lr)
         if order not in ("no step", "step first"):
+            optimizer.step()
+        if order == "two steps":
             optimizer.step()
         if report == "again":
             loss = loss_fn(x0, generator)
-        return loss.item()
+        return loss if report == "tensor" else loss.item()
 
     return step
 
@@ -193,6 +279,12 @@ def _item_first(net, optimizer, loss_fn, x0, generator, lr):
     loss = loss_fn(x0, generator).item()
     optimizer.zero_grad()
     loss.backward()
+
+
+@torch.no_grad()
+def _nothing_remembered(net, optimizer, loss_fn, x0, generator, lr):
+    optimizer.zero_grad()
+    loss_fn(x0, generator).backward()
 
 
 def _moved(report):
@@ -300,6 +392,23 @@ STEP_MISTAKES = [
         "Take `item()` last.",
         ("What does `item()` return?", "Call `backward` on the tensor, and `item()` where you return."),
     ),
+    Mistake(
+        "nothing remembered",
+        _nothing_remembered,
+        "`backward` finds no way back to the weights: under `no_grad`, or after `detach`, nothing is remembered.",
+        ("What does `torch.no_grad()` say?", "This function needs gradients: `no_grad` belongs to the average."),
+    ),
+    _complaint(
+        "no plain number",
+        _steps(report="tensor"),
+        ("What does `loss.item()` give?", "End with `return loss.item()`."),
+    ),
+    _complaint("too many calls", _steps(order="two steps"), STEP_HINTS),
+    _complaint(
+        "another optimiser",
+        _steps(order="new optimiser"),
+        ("AdamW remembers earlier gradients. Where does a new one get them from?", "Call `step` on `optimizer`."),
+    ),
 ]
 
 # ---- 4.3 the running average --------------------------------------------------------------------------------
@@ -323,12 +432,64 @@ def _averaged(ema_update, seed, updates, decay):
                 weight.add_(10 * torch.randn(weight.shape, generator=draws, dtype=torch.float64))
             net.seen.add_(1)
             net.shift.add_(1)
+        before = _looks(net)
         ema_update(average, net, k, decay)
+        complaint = _touched(before, _looks(net))
+        if complaint:
+            return complaint
     return {
         "the average": _flat(average),
-        "the network": _flat(net),
         "the buffers": [average.seen.clone(), average.shift.clone()],
     }
+
+
+def _looks(net):
+    """All that an update of the average must leave alone."""
+    weights, buffers = _flat(net).tolist(), [buffer.tolist() for buffer in net.buffers()]
+    return weights, buffers, [part.training for part in net.modules()], [x.requires_grad for x in net.parameters()]
+
+
+def _touched(before, after):
+    """What an update did to the network in training; None where it left it alone."""
+    sentences = (
+        "You changed `net`, the network that is in training: each step would be pulled back at once.",
+        "You copy from `average` to `net`: the buffers of the network in training have changed.",
+        "You changed the mode of `net`, by `eval()` or `train()`: the training would go on in another mode.",
+        "You switched the gradients of `net` off or on: the network in training would learn nothing more.",
+    )
+    names = ("the network is changed", "buffers the wrong way", "mode changed", "gradients switched")
+    for name, says, old, new in zip(names, sentences, before, after, strict=True):
+        if old != new:
+            return Complaint(name, says)
+    return None
+
+
+def _and(spoil):
+    """A right update that does something to the network as well."""
+
+    def update(average, net, k, decay=0.99):
+        ema_update(average, net, k, decay)
+        spoil(average, net)
+
+    return update
+
+
+@torch.no_grad()
+def _buffers_back(average, net):
+    for slow, buffer in zip(average.buffers(), net.buffers(), strict=True):
+        buffer.zero_()
+        slow.zero_()
+
+
+@torch.no_grad()
+def _counts_averaged(average, net, k, decay=0.99):
+    for slow, buffer in zip(average.buffers(), net.buffers(), strict=True):
+        slow.mul_(0.5).add_(buffer, alpha=0.5)
+
+
+def _no_zip(average, net, k, decay=0.99):
+    for _a, _b in average.parameters(), net.parameters():
+        pass
 
 
 def _emas(decay_at=lambda k, decay: min(decay, (1 + k) / (10 + k)), *, buffers="copied", way="in place"):
@@ -373,7 +534,7 @@ def _rest(report):
 
 EMA_HINTS = (
     "decay is how much of the *old average* stays. Which of the two networks changes, and which is only read?",
-    "Change the tensors themselves, under `torch.no_grad()`: `slow.mul_(d).add_(weight, alpha=1 - d)`.",
+    "Change the tensors themselves, under `torch.no_grad()`: `a.mul_(d).add_(b, alpha=1 - d)`.",
 )
 
 EMA_MISTAKES = [
@@ -397,18 +558,23 @@ EMA_MISTAKES = [
         "average but the network itself, one step late.",
         ("Which share should be large late in a run, the old average's or the network's?", EMA_HINTS[0]),
     ),
-    Mistake(
+    _complaint(
         "the network is changed",
+        _and(lambda average, net: net.layer.weight.data.add_(1)),
+        ("Which of the two does your line write to?", "Only the tensors of `average` change."),
+    ),
+    Mistake(
+        "the network is averaged",
         _emas(way="net"),
-        "You changed the network that is in training, not its average: each step would be pulled back at once.",
+        "You write the average into `net`, the network that is in training: each step would be pulled back at once.",
         ("Which of the two does your line write to?", "Only the tensors of `average` change."),
     ),
     Mistake(
         "result lost",
         _emas(way="lost"),
-        "The average has not moved: `slow = ...` gives a new tensor that name, and the one inside the network stays "
-        "as it was.",
-        ("What does `=` do to a name in a loop?", "`slow.mul_(...)`, `slow.add_(...)` and `slow.copy_(...)` write."),
+        "The average has not moved. `a = ...` only gives a new tensor that name, and `a.mul(d)` without the underscore "
+        "makes a new one. `a.mul_(d)` writes.",
+        ("Which of your lines writes into a tensor?", "`a.mul_(...)`, `a.add_(...)` and `a.copy_(...)` write."),
     ),
     Mistake(
         "only the first",
@@ -435,7 +601,7 @@ EMA_MISTAKES = [
         "buffers averaged",
         _emas(buffers="averaged"),
         "The buffers are averaged or left behind; they are no weights, but counts and statistics: copy them.",
-        ("What would the average of a count be?", "`slow.copy_(buffer)` for each buffer."),
+        ("What would the average of a count be?", "`a.copy_(b)` for each buffer."),
     ),
     Mistake(
         "with history",
@@ -443,6 +609,33 @@ EMA_MISTAKES = [
         "torch refuses, because it would have to remember every update for a gradient, back to the first: nobody "
         "wants a gradient here. Work under `torch.no_grad()`.",
         ("Does anybody call `backward` on an average?", "`@torch.no_grad()` above the `def` does it."),
+    ),
+    _complaint(
+        "buffers the wrong way",
+        _and(_buffers_back),
+        ("Which side of `a.copy_(b)` is written to?", "`a` belongs to `average`, `b` to `net`."),
+    ),
+    _complaint(
+        "mode changed",
+        _and(lambda average, net: net.eval()),
+        ("Who trains on with `net` afterwards?", "No `eval()` is needed to read weights."),
+    ),
+    _complaint(
+        "gradients switched",
+        _and(lambda average, net: net.requires_grad_(False)),
+        ("Who trains on with `net` afterwards?", "`torch.no_grad()` is enough, and ends with the function."),
+    ),
+    Mistake(
+        "count averaged",
+        _counts_averaged,
+        "One of the buffers is a count: whole numbers have no average among whole numbers. Copy the buffers.",
+        ("Which tensors of a network are not weights?", "`a.copy_(b)` for each pair of buffers."),
+    ),
+    Mistake(
+        "without zip",
+        _no_zip,
+        "Your loop unpacks one thing into two names: is `zip` missing? `for a, b in zip(...)` walks two lists at once.",
+        ("What does your `for` walk over?", "`zip(average.parameters(), net.parameters())`."),
     ),
 ]
 
@@ -460,6 +653,11 @@ def ancestral_step(predict, schedule, x_t, t, t_next, noise):
 
 def guess(x_t, t, cond=None):
     """Stand in for a network: it looks at x_t and t, and overshoots [-1, 1]."""
+    if not isinstance(t, torch.Tensor):
+        raise TypeError(f"`steps` must be a tensor with one t for each picture, got {kind(t)}")
+    if t.shape != (len(x_t),):
+        shapes = f"shape {(len(x_t),)}, got {tuple(t.shape)}"
+        raise ValueError(f"`steps` must be a tensor with one t for each picture, {shapes}")
     x0 = 1.6 * torch.tanh(2 * x_t + t.reshape(-1, *[1] * (x_t.ndim - 1)) / 1000)
     return Prediction(x0, x_t - 0.3 * x0)
 
@@ -474,16 +672,25 @@ def _largest(report):
     return report.case.args[0](x_t, torch.full((len(x_t),), t)).x0.abs().max()
 
 
-def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0):
+LIMITS = {"x0": (-1, 1), "both": (-1, 1), "x_t, too": (-1, 1), "mean, too": (-1, 1), "0 to 1": (0, 1)}
+LIMITS |= {"below": (-1, None), "above": (None, 1)}  # how a step that is wrong limits x0; otherwise it does not
+
+
+def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0, mean="right", ask="x0"):
     """A step with one part changed, to be recognised."""
 
     def step(predict, schedule, x_t, t, t_next, noise):
-        x0 = predict(x_t, torch.full((len(x_t),), t)).x0
-        x0 = x0.clamp(-1, 1) if clamp in ("x0", "both") else x0
+        x_t = x_t.clamp(-1, 1) if clamp in ("x_t", "x_t, too") else x_t
+        x0 = getattr(predict(x_t, torch.full((len(x_t),), t)), ask)
+        x0 = x0.clamp(*LIMITS[clamp]) if clamp in LIMITS else x0
         table = schedule.alpha_bar
         kept, kept_next = table[t - row], table[max(t_next - next_row, 0)]
         beta = 1 - kept / kept_next if stride else schedule.beta[t]
-        mean = kept_next.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - kept_next) * x_t
+        beta = 1 - kept_next / kept if mean == "upside down" else beta
+        first = (kept_next if mean in ("no first root", "no roots") else kept_next.sqrt()) * beta * x0
+        last = (1 - beta if mean in ("no second root", "no roots") else (1 - beta).sqrt()) * (1 - kept_next) * x_t
+        middle = first + last / (1 - kept) if mean == "no brackets" else (first + last) / (1 - kept)
+        middle = middle.clamp(-1, 1) if clamp in ("mean", "mean, too") else middle
         variance = (1 - kept_next) / (1 - kept) * beta
         sizes = {
             "std": variance.sqrt(),
@@ -492,7 +699,7 @@ def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0):
             "none": 0.0,
             "minus": -variance.sqrt(),
         }
-        x = mean / (1 - kept) + sizes[spread] * noise
+        x = middle + sizes[spread] * noise
         return x.clamp(-1, 1) if clamp in ("result", "both") else x
 
     return step
@@ -529,6 +736,8 @@ STRIDE_HINTS = (
     "Which alphas lie between t_next and t? What is their product?",
     "beta = 1 - alpha_bar[t] / alpha_bar[t_next]: for neighbours this is beta[t].",
 )
+
+LIMIT_HINTS = ("Between which values do pixels lie?", "`x0.clamp(-1, 1)` limits on both sides.")
 
 ANCESTRAL_MISTAKES = [
     Mistake(
@@ -611,6 +820,71 @@ ANCESTRAL_MISTAKES = [
         ("What is the shape of `noise`?", "Use `noise` as it comes."),
     ),
     Mistake(
+        "clamped to 0 to 1",
+        _ancestral(clamp="0 to 1"),
+        "You limit the guess to [0, 1]: pixels lie in [-1, 1] here, and black, which is -1, would become grey.",
+        LIMIT_HINTS,
+    ),
+    Mistake(
+        "one side only",
+        _ancestral(clamp="below"),
+        lambda r: (
+            f"The guess is limited from below alone: `clamp(-1)` has no upper limit, and x0 reaches {_largest(r):.2f}."
+        ),
+        LIMIT_HINTS,
+    ),
+    Mistake(
+        "one side only, above",
+        _ancestral(clamp="above"),
+        "The guess is limited from above alone: below -1 it is used as it comes.",
+        LIMIT_HINTS,
+    ),
+    *(
+        Mistake(
+            f"{part} clamped{more}",
+            _ancestral(clamp=f"{part}{more}" if more else part),
+            f"You limit {words}, which is noisy and may go beyond 1: {cure}.",
+            ("Which of all these is a clean picture?", LIMIT_HINTS[1]),
+        )
+        for part, words in (("x_t", "`x_t`"), ("mean", "the mean"))
+        for more, cure in (("", "it is the guessed x0 that has to stay in [-1, 1]"), (", too", "limit x0 alone"))
+    ),
+    *(
+        Mistake(
+            name,
+            _ancestral(ask="eps", clamp=clamp),
+            f"You take `.eps`, the guessed noise{words}, where the formula has the guessed picture.",
+            ("Which two guesses does a prediction hold?", "`predict(x_t, steps).x0`."),
+        )
+        for name, clamp, words in (("eps for x0", "x0", ""), ("eps for x0, not limited", "no", " and without a limit"))
+    ),
+    *(
+        Mistake(
+            name,
+            _ancestral(mean=name),
+            f"In the mean, {words}: the factors are signal rates, and those are roots.",
+            ("Compare both factors of the mean with the formula, sign by sign.", STRIDE_HINTS[1]),
+        )
+        for name, words in (
+            ("no first root", "alpha_bar at t_next stands before x0 without its root"),
+            ("no second root", "1 - beta stands before x_t without its root"),
+            ("no roots", "both roots are missing"),
+        )
+    ),
+    Mistake(
+        "no brackets",
+        _ancestral(mean="no brackets"),
+        "Only the second term of the mean is divided by 1 - alpha_bar_t: the whole sum should be, so put brackets "
+        "around it.",
+        ("What does Python divide in `a + b / c`?", "`(... * x0 + ... * x_t) / (1 - alpha_bar)`."),
+    ),
+    Mistake(
+        "beta upside down",
+        _ancestral(mean="upside down"),
+        "beta is negative: t and t_next are exchanged in it, and the root of a negative variance is no number.",
+        ("Which of the two alpha_bars is smaller?", STRIDE_HINTS[1]),
+    ),
+    Mistake(
         "own noise",
         _own_noise,
         "You draw noise of your own: `noise` is an argument, so that the same call draws the same picture.",
@@ -664,15 +938,62 @@ def _resumed(snapshot, seed, before, after):
     run = new()
     go(*run, 0, before)
     saved = snapshot(*run, before)
+    complaint = _unfit(saved)
+    if saved is None or complaint:
+        return complaint
     go(*run, before, after)  # whoever shares memory with the run is carried on by this
     net, average, optimizer, generator = back = new()
     for part, name in ((net, "net"), (average, "average"), (optimizer, "optimizer")):
-        if name in saved:
-            part.load_state_dict(saved[name])
+        try:
+            part.load_state_dict(saved.get(name, part.state_dict()))
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            return Complaint(
+                "entry unfit",
+                f'"{name}" does not hold what `{name}.state_dict()` gives: {cut(str(error)).rstrip(".")}.',
+            )
     if "generator" in saved:
         generator.set_state(saved["generator"])
     losses = go(*back, saved.get("step", 0), after)
     return {"the losses after going back": losses, "the weights": _flat(net), "the average": _flat(average)}
+
+
+STATES = {name: f"{name}.state_dict()" for name in ("net", "average", "optimizer")}
+STATES["generator"] = "generator.get_state()"
+
+
+def _unfit(saved):
+    """What in a snapshot cannot be gone back to; None where everything may be tried."""
+    if saved is None:
+        return None
+    if not isinstance(saved, dict):
+        return Complaint("no dict", f"You return {kind(saved)}, where a dict with five entries was expected.")
+    for name, call in STATES.items():
+        part = saved.get(name, ...)
+        if isinstance(part, nn.Module | torch.optim.Optimizer | torch.Generator):
+            return Complaint("object itself", f'"{name}" holds the object itself, not its state: call `{call}`.')
+        if callable(part):
+            return Complaint("brackets missing", f'"{name}" holds a method, since its brackets are missing: `{call}`.')
+        wanted = torch.Tensor if name == "generator" else dict
+        if part is not ... and not isinstance(part, wanted):
+            return Complaint("entry unfit", f'"{name}" should hold what `{call}` gives, and it holds {kind(part)}.')
+        if name == "optimizer" and part is not ... and "param_groups" not in part:
+            says = (
+                f'"{name}" should hold what `{call}` gives: `optimizer.state` is only a part of it, without the groups.'
+            )
+            return Complaint("entry unfit", says)
+    if not isinstance(saved.get("step", 0), int):
+        return Complaint("step is no number", f'"step" should be a whole number, and it is {kind(saved["step"])}.')
+    return None
+
+
+def _with(**parts):
+    """A right snapshot but for some entries, each made from the run."""
+
+    def other(net, average, optimizer, generator, step):
+        run = dict(net=net, average=average, optimizer=optimizer, generator=generator, step=step)
+        return snapshot(**run) | {name: make(run) for name, make in parts.items()}
+
+    return other
 
 
 def _without(*names):
@@ -788,6 +1109,27 @@ SNAPSHOT_MISTAKES = [
         lambda r: f"The step is counted one too far: one batch is skipped, and {_off(r)}.",
         ("How many steps had been taken?", "Use `step` as it comes."),
     ),
+    _complaint("no dict", lambda *run: tuple(run), SNAPSHOT_HINTS),
+    _complaint("object itself", _with(net=lambda run: run["net"]), SNAPSHOT_HINTS),
+    _complaint("brackets missing", _with(net=lambda run: run["net"].state_dict), SNAPSHOT_HINTS),
+    _complaint("entry unfit", _with(optimizer=lambda run: dict(run["optimizer"].state)), SNAPSHOT_HINTS),
+    _complaint(
+        "step is no number",
+        _with(step=lambda run: str(run["step"])),
+        ("What is counted by `step`?", "Use `step` as it comes."),
+    ),
+    Mistake(
+        "net twice",
+        _with(average=lambda run: copy.deepcopy(run["net"].state_dict())),
+        'The losses are right, but "average" holds the state of `net`: what was averaged is lost.',
+        ("Which entry holds which state?", SNAPSHOT_HINTS[1]),
+    ),
+    Mistake(
+        "the global generator",
+        _with(generator=lambda run: torch.get_rng_state()),
+        lambda r: f"That is the state of torch's global generator; the run draws from `generator`: {_off(r)}.",
+        ("Which generator draws the noise of this run?", "`generator.get_state()`."),
+    ),
 ]
 
 SHARES = [0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.75, 0.9, 0.99]
@@ -857,7 +1199,10 @@ EXERCISES = catalogue(
             Case("another network", *_walked(schedules.cosine(), 600, 300, 2, 3, seed=7, predict=other_guess)),
         ],
         mistakes=ANCESTRAL_MISTAKES,
-        hints=("Write down eq. 7 with the two rows t and t_next before you change anything.", STRIDE_HINTS[1]),
+        hints=(
+            "Write down eq. 7 with the two rows t and t_next before you change anything.",
+            "Check one by one: beta; two roots in the mean; brackets around the whole sum; the root of sigma^2.",
+        ),
         right="mean and noise for every stride, a guess between -1 and 1, and no noise in the finished picture.",
     ),
     Exercise(
