@@ -210,8 +210,8 @@ COUNT_MISTAKES = [
             f"^ for **, {where}",
             _counted(weights, work),
             lambda r: (
-                f"You have {r.got[0]:,} and {r.got[1]:,}, expected {r.expected[0]:,} and {r.expected[1]:,}: in Python `^` "
-                "is no power, it compares two whole numbers bit by bit, and 3 ^ 2 is 1. A power is `**`: kernel**2."
+                f"You have {r.got[0]:,} and {r.got[1]:,}, expected {r.expected[0]:,} and {r.expected[1]:,}: in Python "
+                "`^` is no power, it compares two whole numbers bit by bit, and 3 ^ 2 is 1. A power is `**`: kernel**2."
             ),
             ("What does print(3 ^ 2) say?", "Write kernel**2 and size**2."),
         )
