@@ -379,6 +379,7 @@ real, _ = see(digits.pictures[:size])
 n = budget(smoke=20, cpu=250, gpu=1000)
 
 
+# %%
 def distance(drawn):
     """How far drawn digits are from real ones, as the classifier sees them: the Frechet distance."""
     return frechet_distance(real, see(drawn)[0], feature_name=see.name).value
@@ -620,9 +621,15 @@ print(lowest.compare(min(languages, key=lambda word: results[languages[word]]["l
 #
 # The lowest loss of all seven drew worst; eps and x0 have nearly the same loss, and x0 draws far better; and the
 # largest loss comes second of the five with AdamW. Flow asks for a difference of picture and noise, which is larger
-# than either: that makes its loss large, not its drawings bad. So much for "the lower the loss, the better".
-#
-# Look at the rows: eps leaves grain everywhere, and the schedule made no difference you can see; x0 is smooth. Two
+# than either: that makes its loss large, not its drawings bad. So much for "the lower the loss, the better". Look at
+# two of the rows again, larger.
+
+# %% tags=["picture"]
+rows = {name: results[name]["drawn"] for name in ("eps, cosine", "x0, cosine")}
+show(viz.picture_rows(rows, size=0.9), "Two rows of ten drawings from the same noises: grain with eps, smooth with x0.")
+
+# %% [markdown]
+# **What you saw.** eps leaves grain everywhere, and the schedule made no difference you can see; x0 is smooth. Two
 # equations turn one answer into another, but near t = T they divide a guess of eps by a small signal rate: small
 # errors become large ones, and the limit only cuts them. A guess of x0 is at worst a blur. Early in a training that
 # counts; near t = 0 the roles are exchanged (lesson 02), and v and flow stand between.
