@@ -480,7 +480,7 @@ for eta in (0.0, 0.3, 1.0):
 
 # %% tags=["picture"]
 figure = viz.picture_rows(rows)
-show(figure, "Ten equal digits at eta 0; a few kinds of digit with a likeness at 0.3; all kinds at eta 1.")
+show(figure, "Ten equal zeros at eta 0; three zeros among 7s, 1s and the like at 0.3; all kinds of digits at eta 1.")
 
 # %% [markdown]
 # **What you saw.** At eta 0 the noise at the start decides everything. At 0.3 the ten are of a few kinds, and some
