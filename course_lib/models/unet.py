@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
     """Add to x what two convolutions make of it, shifted and scaled by the context (time and label).
 
     x (B, channels_in, H, W), context (B, context) -> (B, channels_out, H, W). The second convolution starts at zero,
-    so that a new block passes x on unchanged (Improved DDPM, arXiv:2102.09672, section 3; FiLM, arXiv:1709.07871).
+    so that a new block passes x on unchanged (Improved DDPM, arXiv:2102.09672, appendix A; FiLM, arXiv:1709.07871).
 
     >>> ResidualBlock(8, 16, context=4)(torch.zeros(2, 8, 7, 7), torch.zeros(2, 4)).shape
     torch.Size([2, 16, 7, 7])
