@@ -418,7 +418,7 @@ ADVICE = {
     "AttributeError": "What stands before the dot does not have what comes after it: print its type.",
     "IndexError": "An index lies outside of its table: print the shape of the table, and the index.",
     "KeyError": "A dict has no such key: print its keys.",
-    "ZeroDivisionError": "Something is divided by zero: for which t?",
+    "ZeroDivisionError": "Something is divided by zero: for which of the inputs?",
     "RecursionError": "The function calls itself without an end.",
     "TimeoutError": "A loop without an end, or far too many steps?",
     "RuntimeError": "Print the shapes and dtypes that go in, such as `print({shapes})`.",
