@@ -5,6 +5,11 @@ Screenshots go into the folder that COURSE_SCREENSHOTS names, if any: CI keeps t
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -28,6 +33,37 @@ def browser():
             pytest.skip(f"needs Chromium, such as apt-get's chromium and fonts-dejavu-core: {error.message[:80]}")
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """Start JupyterLab once for all tests, in a folder of its own; return its address and the folder."""
+    pytest.importorskip("jupyterlab", reason="needs JupyterLab, which Colab's environment does not have")
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    kept = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
+    places = {name: str(home / name) for name in kept}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=course",
+               f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]  # fmt: skip
+    with (home / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **places}, cwd=folder, stdout=log, stderr=log)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{base}/api?token=course", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None, (home / "lab.log").read_text()
+                time.sleep(0.5)
+        yield base, folder
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 @pytest.fixture

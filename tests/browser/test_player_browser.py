@@ -1,11 +1,6 @@
 """The step player in a real browser: it plays, scrubs and steps, by mouse and keys, and says what happens."""
 
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from types import SimpleNamespace
 
 import nbformat
@@ -13,6 +8,8 @@ import numpy as np
 import pytest
 
 from course_lib.widgets import StepPlayer
+
+from .hands import at, drag, ink, open_notebook, reaches, words
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">\"'& \U0001f600"
 SIZE = "document.documentElement.scrollWidth <= window.innerWidth"
@@ -51,34 +48,6 @@ def show(open_page, tmp_path):
         return SimpleNamespace(page=page, inside=inside, complaints=complaints)
 
     return shown
-
-
-def at(inside):
-    return int(inside.get_attribute(".step-player", "data-at"))
-
-
-def reaches(inside, place):
-    """Wait until a step is shown: a frame gets its keys a little later than the page around it."""
-    inside.wait_for_selector(f".step-player[data-at='{place}']", timeout=10_000)
-    return True
-
-
-def ink(inside, which=0):
-    """All pixels of one canvas, as text."""
-    return inside.evaluate(f"document.querySelectorAll('.step-player canvas')[{which}].toDataURL()")
-
-
-def words(inside):
-    return inside.inner_text(".words")
-
-
-def drag(page, inside, selector, start, end):
-    box = inside.locator(selector).bounding_box()
-    middle = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * start, middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * end, middle, steps=6)
-    page.mouse.up()
 
 
 @pytest.mark.parametrize("framed", [False, True], ids=["page", "frame"])
@@ -252,44 +221,6 @@ player = StepPlayer([step(t) for t in range(6, 0, -1)], alt="squares", title="In
 player
 """
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """Start JupyterLab in a folder of its own; return its address and the folder."""
-    pytest.importorskip("jupyterlab", reason="needs JupyterLab, which Colab's environment does not have")
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    kept = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
-            "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
-    places = {name: str(home / name) for name in kept}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=course",
-               f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]  # fmt: skip
-    with (home / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env={**os.environ, **places}, cwd=folder, stdout=log, stderr=log)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{base}/api?token=course", timeout=5)
-                break
-            except OSError:
-                assert server.poll() is None, (home / "lab.log").read_text()
-                time.sleep(0.5)
-        yield base, folder
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def open_notebook(page, base, name):
-    page.set_default_timeout(120_000)
-    page.goto(f"{base}/lab/tree/{name}?token=course")
-    page.wait_for_function("window.jupyterapp && window.jupyterapp.shell.currentWidget?.sessionContext")
-    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
 
 
 def framed_player(page):

@@ -1,0 +1,36 @@
+"""What a reader does with a page: open a notebook, drag a slider; and what there is to see of a player."""
+
+
+def open_notebook(page, base, name):
+    page.set_default_timeout(120_000)
+    page.goto(f"{base}/lab/tree/{name}?token=course")
+    page.wait_for_function("window.jupyterapp && window.jupyterapp.shell.currentWidget?.sessionContext")
+    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
+
+
+def at(inside):
+    return int(inside.get_attribute(".step-player", "data-at"))
+
+
+def reaches(inside, place):
+    """Wait until a step is shown: a frame gets its keys a little later than the page around it."""
+    inside.wait_for_selector(f".step-player[data-at='{place}']", timeout=10_000)
+    return True
+
+
+def ink(inside, which=0):
+    """All pixels of one canvas, as text."""
+    return inside.evaluate(f"document.querySelectorAll('.step-player canvas')[{which}].toDataURL()")
+
+
+def words(inside):
+    return inside.inner_text(".words")
+
+
+def drag(page, inside, selector, start, end):
+    box = inside.locator(selector).bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * start, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * end, middle, steps=6)
+    page.mouse.up()
