@@ -7,6 +7,7 @@ Does not belong here: networks and noise.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import math
@@ -15,6 +16,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -213,6 +215,14 @@ def _all_match(folder: Path) -> bool:
         return False
 
 
+def _clear_old_drafts(folder: Path) -> None:
+    """Remove what a killed process left behind; what is younger than a day may be another's, at work."""
+    for draft in folder.glob(".draft-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > 86_400:
+                shutil.rmtree(draft)
+
+
 def _fetch_mnist(folder: Path) -> None:
     """Unpack, and where needed download, in a draft folder beside the real one; then move the files in."""
     advice = "go on with the embedded digits (data.handwritten), or copy the four .gz files of MNIST into"
@@ -223,6 +233,7 @@ def _fetch_mnist(folder: Path) -> None:
     patience = socket.getdefaulttimeout()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _clear_old_drafts(folder)
         with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder) as draft:
             raw = Path(draft) / "MNIST" / "raw"
             raw.mkdir(parents=True)

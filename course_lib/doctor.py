@@ -70,7 +70,7 @@ def line() -> str:
     python, torch, device, profile = (_guarded(check)[0] for check in (_python, _torch, _device, _profile))
     told = [f"Python {python.says}", f"torch {torch.says}", device.says, f"profile {profile.says}", _place()]
     if any(finding.status == "trouble" for finding in (python, torch, device, profile)):
-        told = [f"Python {platform.python_version()}", "trouble found: run `course doctor` in a terminal"]
+        told = [f"Python {platform.python_version()}", "trouble found: run `uv run course doctor` in a terminal"]
     return " | ".join(told)
 
 

@@ -179,6 +179,10 @@ def too_few(x0, t):
     return x0
 
 
+def just_one(x0):
+    return x0
+
+
 def looks_up_by_noise(x0, t, eps, alpha_bar):
     return alpha_bar[eps]
 
@@ -248,6 +252,7 @@ def divides_by_zero(x0, t, eps, alpha_bar):
         (raises, "error", "stopped with IndexError: index 99 is out of bounds"),
         (leaves, "error", "stopped with SystemExit: 3"),
         (too_few, "error", "stopped with TypeError: too_few() takes 2 positional arguments but 4 were given"),
+        (just_one, "error", "takes 1 positional argument but 4 were given. Compare the call with the first line"),
         (looks_up_by_noise, "error", "are the arguments in the order of the page?"),
         (calls_the_table, "error", "Round brackets call a function; square brackets look up a row."),
         (takes_a_number, "error", "take one number; tensors have their own calls"),

@@ -348,7 +348,7 @@ def test_the_line_names_everything_but_no_folder(monkeypatch, setting, folder, p
 
 def test_the_line_sends_the_student_to_the_doctor(importing):
     importing["torch"] = RuntimeError("broken")
-    assert doctor.line().endswith("run `course doctor` in a terminal")
+    assert doctor.line().endswith("run `uv run course doctor` in a terminal")
 
 
 def test_a_check_that_breaks_becomes_a_finding(monkeypatch):

@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -273,6 +274,15 @@ def test_what_a_killed_process_left_is_taken_for_nothing(packed):
     for name in NAMES:
         (left / name).write_bytes(TINY[name][:100])
     assert whole()
+    assert left.is_dir()  # so young that its owner may still be at work
+
+
+def test_what_a_process_killed_days_ago_left_is_removed(packed):
+    left = packed / ".draft-left"
+    left.mkdir(parents=True)
+    os.utime(left, (time.time() - 90_000,) * 2)
+    assert whole()
+    assert not left.exists()
 
 
 def test_several_at_once(packed):

@@ -409,8 +409,7 @@ MESSAGES = {  # a part of a message: what it means for somebody new to torch; as
     "values to unpack": DIMENSIONS,
     "must match the size of tensor": "Shapes line up from the *last* axis backwards: print both shapes.",
     "cannot be concatenated": "A single number has no axis to join along: `torch.ones(1)` has one.",
-    "required positional argument": ARGUMENTS,
-    "positional arguments but": ARGUMENTS,
+    "positional argument": ARGUMENTS,
 }
 ADVICE = {
     "TypeError": "Usually a value of the wrong kind, or one argument too many or too few.",
