@@ -4,9 +4,11 @@ import ast
 import asyncio
 import base64
 import html.parser
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import ipywidgets
 import matplotlib
@@ -150,14 +152,37 @@ def test_the_bundle_is_a_picture_with_words_where_no_widget_runs():
     shown.controls["name"].value = hostile
     data, metadata = shown._repr_mimebundle_()
     page = Reader(data["text/html"])
-    assert page.tags == ["figure", "img", "figcaption"] and page.alt == [f"chosen: {hostile}"]
+    assert page.tags == ["div", "figure", "img", "figcaption", "p", "style"] and page.alt == [f"chosen: {hostile}"]
     assert base64.b64decode(data["image/png"]) == shown.png and metadata["image/png"]["alt"] == shown.words
     assert data["text/plain"] == f"[picture with sliders: chosen: {hostile}]"
     assert Reader(shown._caption.value).tags == ["p"]
-    view = data.get("application/vnd.jupyter.widget-view+json")
-    assert (view is None) == (shown.box.model_id is None) and (
-        view is None or view["model_id"] == shown.box.model_id
-    )
+    assert set(data) == {"text/plain", "text/html", "image/png"}  # a live view would hide the rest, and then be gone
+
+
+def test_a_notebook_gets_the_still_picture_then_the_sliders_and_keeps_the_last_picture(monkeypatch):
+    shown, outputs, kept = explore(draw_line(), alt="t = {t}", t=(0, 9)), [], []
+    handle = SimpleNamespace(update=lambda data, **more: kept.append(data["text/plain"]))
+
+    def display(data, **more):
+        outputs.append(data)
+        return handle
+
+    monkeypatch.setattr("IPython.display.display", display)
+    shown._ipython_display_()
+    view = outputs[1]["application/vnd.jupyter.widget-view+json"]
+    assert view["model_id"] == shown.box.model_id and "text/html" not in outputs[1]
+    mark = re.search("course-still-[0-9a-f]{8}", outputs[0]["text/html"]).group()
+    assert f".{mark} {{ display: none }}" in shown.box.children[-1].value
+
+    async def drag():
+        for t in range(1, 6):
+            shown.controls["t"].value = t
+            await asyncio.sleep(explorer.PAUSE * 2)
+        assert kept == []  # not in the middle of a drag
+        await asyncio.sleep(explorer.REST + 0.5)
+
+    asyncio.run(drag())
+    assert kept == ["[picture with sliders: t = 5]"]
 
 
 def test_figures_do_not_pile_up():

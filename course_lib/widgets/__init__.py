@@ -6,6 +6,7 @@ Not here: torch, what is drawn (viz.py), and pictures that stand still (page.sho
 """
 
 from course_lib.widgets.explorer import Explorer, explore
+from course_lib.widgets.live import Companion, live
 from course_lib.widgets.player import StepPlayer
 
-__all__ = ["Explorer", "StepPlayer", "explore"]
+__all__ = ["Companion", "Explorer", "StepPlayer", "explore", "live"]

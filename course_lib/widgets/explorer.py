@@ -11,18 +11,19 @@ import asyncio
 import base64
 import html
 import io
-import math
 import sys
 from collections.abc import Callable
-from numbers import Integral, Real
 from typing import Any
 
 import ipywidgets
 
+from course_lib.widgets.controls import follow, make_controls, spoken
+from course_lib.widgets.still import hider, show_still_and_live, still
+
 __all__ = ["Explorer", "explore"]
 
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PAUSE = 0.02  # seconds in which the moves of a drag gather into one redraw
+REST = 1.0  # seconds after the last redraw in which the picture that a saved notebook keeps is replaced
 
 
 def explore(draw: Callable[..., Any], *, alt: str | Callable[..., str], **controls: Any) -> Explorer:
@@ -62,24 +63,17 @@ class Explorer:
             raise ValueError(
                 "expected alt, a sentence or a function that returns one: say what there is to see"
             )
-        if not controls:
-            raise ValueError("expected at least one control, such as t=(0, 1000)")
         self.draw, self.alt = draw, alt
-        self.controls: dict[str, Any] = {}
-        for name, wanted in controls.items():
-            self.controls[name] = _control(name, wanted, self.controls)
+        self.controls, self._ends = make_controls(controls)
         self.png, self.words = self._drawn()
         self._picture = ipywidgets.Image(
             value=self.png, format="png", layout={"max_width": "100%", "align_self": "flex-start"}
         )
         self._caption = ipywidgets.HTML(_paragraph(self.words))
-        self.box = ipywidgets.VBox([*self.controls.values(), self._picture, self._caption])
+        self.box = ipywidgets.VBox([*self.controls.values(), self._picture, self._caption, hider(self._name)])
         self._stale = False  # moved since the last drawing
-        self._ends = [
-            (self.controls[name], self.controls[span[1]])
-            for name, span in controls.items()
-            if isinstance(span, tuple) and isinstance(span[1], str)
-        ]
+        self._handle: Any = None  # of what a saved notebook keeps
+        self._keeping: Any = None
         for control in self.controls.values():
             control.observe(self._moved, "value")
 
@@ -101,19 +95,28 @@ class Explorer:
     def _moved(self, change: Any) -> None:
         """Redraw soon, once for all moves until then; where no loop runs (a script, a test), at once."""
         waiting, self._stale = self._stale, True
-        for slider, end in self._ends:
-            if end is change["owner"]:  # the slider's own value is cut down to the new end if need be
-                slider.max = max(end.value, slider.min)
+        follow(self._ends, change["owner"])
         if waiting:
             return
         try:
-            asyncio.get_running_loop().call_later(PAUSE, self._catch_up)
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             self.redraw()
+        else:
+            loop.call_later(PAUSE, self._catch_up)
+            if self._keeping is not None:
+                self._keeping.cancel()
+            self._keeping = loop.call_later(REST, self._keep)
 
     def _catch_up(self) -> None:
         if self._stale:
             self.redraw()
+
+    def _keep(self) -> None:
+        """Let a saved notebook have the picture of now."""
+        if self._handle is not None:
+            data, metadata = self._repr_mimebundle_()
+            self._handle.update(data, metadata=metadata, raw=True)
 
     def _drawn(self) -> tuple[bytes, str]:
         """The picture as PNG and its words, for the current values."""
@@ -127,7 +130,7 @@ class Explorer:
         finally:
             if "matplotlib.pyplot" in sys.modules:
                 sys.modules["matplotlib.pyplot"].close(figure)
-        words = " ".join(str(self.alt(**values) if callable(self.alt) else self.alt.format(**values)).split())
+        words = spoken(self.alt, values)
         if not words:
             raise ValueError("expected alt to give a sentence for these values, got nothing")
         return buffer.getvalue(), words
@@ -135,55 +138,22 @@ class Explorer:
     def __repr__(self) -> str:
         return f"[picture with sliders: {self.words}]"
 
+    @property
+    def _name(self) -> str:
+        return " ".join([*self.controls, str(getattr(self.alt, "__qualname__", self.alt))])
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         self._catch_up()
         png, words = base64.b64encode(self.png).decode("ascii"), html.escape(self.words, quote=True)
         page = (
             f'<figure><img style="max-width: 100%" alt="{words}" src="data:image/png;base64,{png}">'
-            f"<figcaption>{words} (The sliders move where this notebook runs.)</figcaption></figure>"
+            f"<figcaption>{words}</figcaption></figure>"
         )
-        data: dict[str, Any] = {"text/plain": repr(self), "text/html": page, "image/png": png}
-        if self.box.model_id is not None:  # None where there is no kernel
-            data[WIDGET_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
-        return data, {"image/png": {"alt": self.words}}
+        data = {"text/plain": repr(self), "text/html": page, "image/png": png}
+        return still(data, self._name), {"image/png": {"alt": self.words}}
 
-
-def _control(name: str, wanted: Any, before: dict[str, Any]) -> Any:
-    """Make the widget that a control asks for."""
-    look = {"description": name.replace("_", " "), "style": {"description_width": "6em"}}
-    if not name.isidentifier():
-        raise ValueError(f"expected a control's name to be a Python name, got {name!r}")
-    wide = {**look, "layout": {"width": "32em", "max_width": "100%"}}
-    if isinstance(wanted, list) and wanted:
-        if all(map(_is_number, wanted)):
-            return ipywidgets.SelectionSlider(options=wanted, value=wanted[0], **wide)
-        return ipywidgets.Dropdown(options=[(str(item), item) for item in wanted], value=wanted[0], **look)
-    if isinstance(wanted, tuple) and len(wanted) in (2, 3):
-        return _slider(name, *wanted, before=before, look=wide)
-    raise TypeError(
-        f"expected the control {name} as (low, high), (low, high, start) or a list of choices, got {wanted!r}"
-    )
-
-
-def _slider(name: str, low: Any, high: Any, start: Any = None, *, before: dict[str, Any], look: dict) -> Any:
-    if isinstance(high, str):
-        if high not in before or not _is_number(before[high].value):
-            raise ValueError(
-                f"expected {name} to end at a number or at an earlier control of numbers, got {high!r}"
-            )
-        high = before[high].value
-    start = low if start is None else start
-    if not all(map(_is_number, (low, high, start))) or not low <= start <= high or low == high:
-        raise ValueError(
-            f"expected low <= start <= high for the control {name}, got {low!r}, {start!r}, {high!r}"
-        )
-    if all(isinstance(number, Integral) for number in (low, high, start)):
-        return ipywidgets.IntSlider(value=start, min=low, max=high, **look)
-    return ipywidgets.FloatSlider(value=start, min=low, max=high, step=(high - low) / 100, **look)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    def _ipython_display_(self) -> None:
+        self._handle = show_still_and_live(*self._repr_mimebundle_(), self.box)
 
 
 def _paragraph(words: str) -> str:

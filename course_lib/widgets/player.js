@@ -267,7 +267,7 @@ function controls(score, count, last) {
 
 class Player {
   constructor(host, score, runs) {
-    Object.assign(this, { host, score, runs, rows: together(runs), at: 0, timer: null, pinned: null });
+    Object.assign(this, { host, score, runs, rows: together(runs), at: score.at ?? 0, timer: null, pinned: null });
     this.count = score.count;
     this.root = element("div", { class: "step-player", role: "group", "aria-label": score.title || "Step player" });
     this.root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's own keys stay out of the player
@@ -336,6 +336,17 @@ class Player {
   go(at) {
     this.at = Math.max(0, Math.min(this.rows.length - 1, at));
     this.draw();
+  }
+
+  // The noise level of the frame that is shown, and the frame of the same level: where a reader looks, they stay.
+  level() {
+    const run = this.runs[0];
+    return run.frames[this.rows[this.at][0]].level;
+  }
+
+  goNear(level) {
+    const far = (k) => Math.abs(this.runs[0].frames[this.rows[k][0]].level - level);
+    this.go(this.rows.reduce((best, _, k) => (far(k) < far(best) ? k : best), 0));
   }
 
   toggle() {
@@ -479,16 +490,20 @@ export async function mount(host, score, bytes) {
 
 // What anywidget asks for. A new recording (a run that was drawn again) replaces the old one in place.
 async function render({ model, el }) {
-  let player = null;
+  let player = null, turn = Promise.resolve();
   const show = async () => {
-    player?.stop();
-    const data = model.get("data");
-    player = await mount(el, JSON.parse(model.get("score")), new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    const data = model.get("data"), bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const before = player, focused = before?.root.contains(document.activeElement) && document.activeElement.className;
+    before?.stop();
+    player = await mount(el, JSON.parse(model.get("score")), bytes);
+    if (before && before.at < before.rows.length - 1) player.goNear(before.level());
+    if (focused) player.root.querySelector(`.${focused}`)?.focus();
   };
-  model.on("change:score", show);
-  await show();
+  const replace = () => (turn = turn.then(show)); // one after the other: a large one must not overtake the next
+  model.on("change:score", replace);
+  await replace();
   return () => {
-    model.off("change:score", show);
+    model.off("change:score", replace);
     player.stop();
   };
 }
