@@ -37,7 +37,10 @@ def browser():
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """Start JupyterLab once for all tests, in a folder of its own; return its address and the folder."""
+    """Start JupyterLab once for all tests, in a folder of its own; return its address and the folder.
+
+    Notebook 7 stands beside it on the same server, where it is installed.
+    """
     pytest.importorskip("jupyterlab", reason="needs JupyterLab, which Colab's environment does not have")
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
     with socket.socket() as probe:
@@ -48,7 +51,8 @@ def lab(tmp_path_factory):
     places = {name: str(home / name) for name in kept}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=course",
-               f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]  # fmt: skip
+               f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
+               "--JupyterNotebookApp.expose_app_in_browser=True"]  # fmt: skip
     with (home / "lab.log").open("w") as log:
         server = subprocess.Popen(command, env={**os.environ, **places}, cwd=folder, stdout=log, stderr=log)
     base = f"http://127.0.0.1:{port}"
@@ -76,6 +80,9 @@ def open_page(browser):
         contexts.append(context)
         complaints = []
 
+        def complain(says, where):
+            complaints.append(f"{says} ({where})")
+
         def judge(route):
             if route.request.url.startswith(LOCAL):
                 route.continue_()
@@ -85,8 +92,8 @@ def open_page(browser):
 
         context.route("**/*", judge)
         page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complain(said.text, said.location["url"]) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complain(error, error.stack))
         return page, complaints
 
     yield opened

@@ -1,9 +1,14 @@
 """What a reader does with a page: open a notebook, drag a slider; and what there is to see of a player."""
 
 
-def open_notebook(page, base, name):
+def open_notebook(page, base, name, app="lab/tree"):
+    """Open a notebook in JupyterLab, or in Notebook 7 (app="notebooks"), and wait for its kernel."""
     page.set_default_timeout(120_000)
-    page.goto(f"{base}/lab/tree/{name}?token=course")
+    page.goto(f"{base}/{app}/{name}?token=course")
+    kernel_is_idle(page)
+
+
+def kernel_is_idle(page):
     page.wait_for_function("window.jupyterapp && window.jupyterapp.shell.currentWidget?.sessionContext")
     page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")
 
