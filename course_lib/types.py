@@ -14,7 +14,7 @@ from torch import Tensor
 
 from course_lib.doors import data_batch, generator_or_none
 
-__all__ = ["Prediction", "Predictor", "Progress", "Step", "noise_like"]
+__all__ = ["GanProgress", "Prediction", "Predictor", "Progress", "Step", "noise_like"]
 
 
 class Prediction(NamedTuple):
@@ -48,6 +48,19 @@ class Progress(NamedTuple):
     loss: float
     lr: float
     seconds: float  # of training so far, those before a stop included
+
+
+class GanProgress(NamedTuple):
+    """What `fit_gan` reports after each step: Progress, with the generator's loss and lr, and how the game stands."""
+
+    step: int  # 1..steps
+    steps: int
+    loss: float
+    lr: float
+    seconds: float  # of training so far, those before a stop included
+    discriminator_loss: float  # penalties included
+    real_score: float  # mean of sigmoid(logits) of this step's real pictures
+    fake_score: float  # and of the generator's; 0.5 each: the discriminator cannot tell
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:

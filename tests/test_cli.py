@@ -266,7 +266,7 @@ def test_a_process_that_is_stopped_or_killed_is_gone_on_with(small, tmp_path, ho
     assert train("--out", tmp_path / "whole", steps=8) == 0
     program = [
         "import sys, torch, made_up; torch.set_num_threads(1); made_up.install()",
-        "from course_lib import cli, train; train.SAVE_SECONDS = 0",
+        "from course_lib import cli, runs; runs.SAVE_SECONDS = 0",
         "cli._draw_grid = lambda net, path, step: (print('step', step, flush=True), sys.stdin.readline())",
         "sys.exit(cli.main())",
     ]

@@ -19,7 +19,7 @@ FLOORS = [
     {"types", "schedules", "objectives"},  # F0: numbers
     {"models", "data", "features"},  # F1: material
     {"denoiser", "guidance", "samplers", "likelihood", "gan_losses", "metrics"},  # F2: algorithms
-    {"checkpoints", "train", "train_gan", "ema", "muon", "pretrained"},  # F3: runs
+    {"checkpoints", "ema", "runs", "train", "train_gan", "muon", "pretrained"},  # F3: runs
     {"evaluate"},
     {"recipes"},  # whole runs, each with its data, network and card
     {"viz", "page", "profile", "widgets", "checks", "build", "lint", "export", "mathml", "doctor", "cli"},  # F4: faces

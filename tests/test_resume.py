@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib import checkpoints, data, train
+from course_lib import checkpoints, data, runs
 from course_lib.checkpoints import CheckpointError
 from course_lib.ema import EMA
 from course_lib.train import fit
@@ -101,9 +101,9 @@ def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(tmp_path):
         import os, random, signal, sys, time
         import torch
         from torch import nn
-        from course_lib import data, train
+        from course_lib import data, runs, train
 
-        train.SAVE_SECONDS = 0
+        runs.SAVE_SECONDS = 0
         x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
 
         def steps(folder, pipe):
@@ -327,7 +327,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(tmp_path, monkeypat
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(train, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(runs, "SAVE_SECONDS", -1)
     net, ema = make(seed=8)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
@@ -427,7 +427,7 @@ def test_the_seconds_of_a_run_go_on_where_it_stood(tmp_path, monkeypatch):
         now[0] += 1
         return now[0]
 
-    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(runs, "time", SimpleNamespace(perf_counter=clock))
 
     def seconds(until):
         net, ema = make()
