@@ -446,40 +446,85 @@ show(figure, "From t = 100 to t = 900 linear lies below the other three, which s
 # %% tags=["prediction"]
 matched = predict("1.d", "clearer at the same log-SNR", options=["linear", "cosine", "no difference"])
 
-# %% tags=["picture"]
-levels = [4, 2, 0, -1, -2, -4]
-rows = {}
+# %%
+levels, rows = [4, 2, 0, -1, -2, -4], {}
 for one in four:
     rows_at = [int((clocks[one.name] - level).abs().argmin()) for level in levels]  # the nearest steps
     a, s = one.rates(torch.tensor(rows_at), x0.expand(len(levels), -1, -1, -1))
     rows[one.name] = (a * x0 + s * eps) / (a**2 + s**2).sqrt()
-    print(f"{one.name:>8} is there at t = {rows_at}")
+    print(f"{one.name:>8} is at log-SNR {', '.join(map(str, levels))} when t = {rows_at}")
 apart = max(float((row - rows["linear"]).abs().max()) for row in rows.values())
 print(f"largest difference of any pixel from linear's: {apart:.3f}")
 print(matched.compare("no difference"))
-figure = viz.picture_rows(rows, [f"log-SNR {level}" for level in levels], size=1.0)
-show(figure, "Four rows of six noisy threes, a row for each schedule: the four of a column look the same.")
 
 # %% [markdown]
-# **What you saw.** No difference, but for the rounding to whole steps. Four schedules, four formulas, a
-# handful of papers, and they all show a network *the same pictures*, up to a factor. A schedule only decides
-# where the road begins and ends, and **when** it is where: how many of the steps are spent at which log-SNR.
+# See it happen on two of them, with nine digits and one and the same noise, mixed by your `q_sample`. Beside
+# each noisy picture stands the best guess of the digit: by the exact predictor of lesson 00, which knows 1,297
+# other digits and averages them by Bayes' rule.
+
+# %%
+from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.types import Step
+from course_lib.widgets import StepPlayer
+
+known, new = pictures[:1297], pictures[1297:]  # (1297, 1, 8, 8), (500, 1, 8, 8)
+nine = new[:9]
+noise = torch.randn(nine.shape, generator=torch.Generator().manual_seed(8))
+
+
+def road(one):
+    """Mix the nine digits at t = 1000, 990, ..., 0, and guess from there."""
+    predictor, table = ExactPredictor(GaussianMixture(known, std=0.0), one), one.alpha_bar.float()
+    x = {t: q_sample(nine, torch.full((9,), t), noise, table) for t in range(1000, 0, -10)} | {0: nine}
+    return [Step(t, t - 10, x[t], predictor(x[t], torch.full((9,), t)), x[t - 10]) for t in x if t]
+
+
+# %% [markdown]
+# The player keeps the two in step **by noise level**, and the curve below the pictures shows the $t$ of each. It
+# runs from noise to clean digits, as all players of this course do; pull the slider to the left to ruin them.
+#
+# **Find it.** Picture 5, in the middle, is a four. For a while its guess is a zero (type 5 into *picture* and
+# pin it to see it large). At which $t$ of *linear* does the zero open into a four, and at which $t$ of
+# *cosine*? Write both down before you run the cell below the player.
+
+# %%
+roads = {one.name: road(one) for one in four[:2]}  # linear, cosine
+ts = [t / 1000 for t in range(1000, -1, -10)]
+StepPlayer(roads, curve={"t / T": ts}, title="One road, two timetables",
+           alt="Nine digits on the road from noise, under linear and under cosine: at each place of the slider both "
+           "show the same pictures and the same guesses, only t differs. At the end the digits 0 to 8 can be read.")
+
+# %%
+for name, steps_of in roads.items():
+    nearest = [torch.cdist(step.prediction.x0.flatten(1), known.flatten(1)).argmin(1) for step in steps_of]
+    zero = [step.t for step, row in zip(steps_of, nearest, strict=True) if labels[row[4]] == 0]
+    last = min(zero)
+    print(f"{name}: the known digit nearest to guess 5 is a 0 down to t = {last}, log-SNR {clocks[name][last]:.1f}")
+
+# %% [markdown]
+# **What you saw.** No difference, but for the rounding to whole steps: the zero opens at one and the same noise
+# level, about 300 steps apart. Four schedules, four formulas, a handful of papers, and they all show a network *the
+# same pictures*, up to a factor. A schedule only decides where the road begins and ends, and **when** it is
+# where: how many of the steps are spent at which log-SNR.
+#
+# Did you notice the left end? The slider counts the steps of *linear*, and for its first 400 hardly anything
+# moves in a guess, while *cosine* goes through its first 100. And the guess reads further than you do: at
+# $t = 300$ of *linear* it shows most of the digits, where $x_t$ is grains with a shadow in them.
 
 # %% [markdown]
 # ### What does a step buy?
 #
 # Then which log-SNR deserves steps? Let us measure where digits stop being readable. The reader is a
-# program that knows 1,297 digits and lets them vote on 500 others: the nearer a known digit, the more its vote
+# program that lets the 1,297 known digits vote on the 500 others: the nearer a known digit, the more its vote
 # counts. You need not read the next two cells; they are that program, and a loop over steps.
 
 # %%
-known, new = pictures[:1297].flatten(1), pictures[1297:]  # (1297, 64), (500, 1, 8, 8)
 names = torch.nn.functional.one_hot(labels[:1297]).float()  # (1297, 10), a 1 in the column of the label
 
 
 def recognised(x_t, a, s):
     """The share of 500 noisy digits (500, 1, 8, 8) that the known digits name rightly."""
-    distance = torch.cdist(x_t.flatten(1), a * known) ** 2  # (500, 1297), each with each
+    distance = torch.cdist(x_t.flatten(1), a * known.flatten(1)) ** 2  # (500, 1297), each with each
     votes = (-distance / (2 * s**2)).softmax(1) @ names  # (500, 10), weights by Bayes' rule
     return float((votes.argmax(1) == labels[1297:]).float().mean())
 
@@ -679,7 +724,6 @@ print(f"data darker than -0.6 or brighter than 0.6: {float((levels.abs() > 0.6).
 grey = predict("1.g", "percent of the drawings that are that dark or bright", options=[1, 20, 40])
 
 # %%
-from course_lib.models.exact import ExactPredictor, GaussianMixture
 from course_lib.samplers import ddim_step, sample
 
 flat_pictures = GaussianMixture(levels.reshape(-1, 1, 1, 1).expand(-1, 1, 64, 64), std=0.02)

@@ -572,6 +572,90 @@ quiet.compare("clumps that are too tight")
 # and a thousand pulls without any noise against them give clumps that are about a quarter as wide as they should be,
 # and whose centres have moved inwards.
 #
+# ### Which cluster will it be?
+#
+# **A claim on trial:** *"The starting noise decides what will be drawn."* Each point begins as noise and ends in one
+# of eight clusters. Say that it has *settled* at t if from there on its guess of x0 stays nearest to the cluster in
+# which it ends. If the claim holds, all points have settled at T.
+#
+# **Before you run it.** At which t have half of the points settled, if they walk by your steps, noise and all?
+
+# %% tags=["prediction"]
+settling = predict("2.e", "half of the points have settled at t =", options=[1000, 500, 100])
+
+# %%
+from course_lib.types import Step
+
+
+def film(loudness, n=200, seed=1):
+    """Walk n points back with your step, and keep all that there is to see on the way."""
+    generator = torch.Generator().manual_seed(seed)
+    x, steps = torch.randn(n, 2, generator=generator), []
+    for t in range(schedule.T, 0, -1):
+        x_next = reverse_step(exact, schedule, x, t, loudness * noise_like(x, generator))
+        steps.append(Step(t, t - 1, x, exact(x, torch.full((n,), t)), x_next))
+        x = x_next
+    return steps
+
+
+# %%
+def nearest_cluster(x):
+    return torch.cdist(x, ring.means).argmin(dim=1)
+
+
+films = {"your steps": film(loudness=1.0), "means alone": film(loudness=0.0)}
+right, settled = {}, {}  # the guess is nearest to the cluster in which the point ends; and so from here on
+for name, steps in films.items():
+    end = nearest_cluster(steps[-1].x_next)
+    right[name] = torch.stack([nearest_cluster(step.prediction.x0) == end for step in steps])  # (1000, 200)
+    settled[name] = right[name].flip(0).cumprod(0).flip(0)
+
+# %% [markdown]
+# Both films start from the same noise, and the player keeps them in step by noise level. The grey strokes behind
+# $x_t$ are the field of section 2: each pulls towards its end with the dot. The line is the way of one point, number
+# 5, and its dashed end leads to the guess.
+#
+# **Find it.** First press play, and see where the means alone keep all the points. Then scrub: at which t does the
+# guess of point 5 enter its last cluster, by your steps? Write it down before you run the cell below the player. (The
+# curve answers the question above.)
+
+# %%
+from course_lib.widgets import StepPlayer
+
+axis = torch.linspace(-2.4, 2.4, 9)
+places = torch.cartesian_prod(axis, axis)  # (81, 2)
+pull = torch.stack([exact(places, torch.full((81,), step.t)).eps for step in films["your steps"]])
+share = {name: [*rows.double().mean(1), 1] for name, rows in settled.items()}
+
+# %%
+StepPlayer(
+    films,
+    rates=schedule,
+    curve={"share of the points that have settled": share},
+    words=lambda step: f"t = {step.t}: the guesses are {step.prediction.x0.norm(dim=1).mean():.2f} from the middle",
+    paths=[4],  # counted from 0
+    field={name: (places, pull) for name in films},
+    title="From noise to the ring",
+    alt="200 points on their way from noise to a ring of eight clusters. By your steps the cloud stays wide, and the "
+    "way of one point is jagged; by the means alone all points go straight to the middle and leave it near the end.",
+)
+
+# %%
+for name, rows in settled.items():
+    at = schedule.T - (rows == 0).sum(dim=0)  # the rows before a point has settled come first
+    print(f"{name}: half of the points have settled at t = {int(at.median())}, point 5 at t = {int(at[4])}")
+    guessed = ", ".join(f"{right[name][schedule.T - t].double().mean():.0%} at {t}" for t in (1000, 500, 200, 50))
+    print(f"    guesses nearest to the right one of the eight clusters: {guessed}")
+    if name == "your steps":
+        print(settling.compare(int(at.median())))
+
+# %% [markdown]
+# **What you saw.** It depends on the step. By the means alone the start decides everything: each point falls to the
+# middle, hardly moves until the noise is nearly gone, and then leaves in the direction from which it came. By your
+# steps the start decides nothing: the guess at T is right about as often as chance, one in eight, and fresh noise
+# keeps the choice open for most of the way. So the claim may hold for a sampler that adds no noise of its own, such
+# as the one of lesson 00; for this one it fails.
+#
 # Your step also has a general form, in which strides longer than one are allowed. Lesson 05 is about it; here is the
 # proof that it is the same step.
 
@@ -795,7 +879,7 @@ print(f"digits it has never seen come back with an error of {error:.2%} of their
 
 # %% tags=["prediction"]
 from_noise = predict(
-    "2.e", "pure noise goes in; out comes", options=["a digit", "the average digit", "smeared noise"]
+    "2.f", "pure noise goes in; out comes", options=["a digit", "the average digit", "smeared noise"]
 )
 
 # %% tags=["picture"]
