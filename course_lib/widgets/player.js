@@ -274,9 +274,12 @@ class Player {
     this.build();
     this.listen();
     host.replaceChildren(this.root);
-    this.style();
-    this.watch = new ResizeObserver(() => this.fit());
+    this.fit(); // not left to the observer, which sleeps while a frame is out of sight
+    this.follow = () => this.fit();
+    this.watch = new ResizeObserver(this.follow);
     this.watch.observe(this.root);
+    this.media = ["print", "(prefers-color-scheme: dark)"].map((query) => matchMedia(query));
+    for (const query of this.media) query.addEventListener("change", this.follow);
   }
 
   build() {
@@ -479,6 +482,7 @@ class Player {
   stop() {
     this.pause();
     this.watch.disconnect();
+    for (const query of this.media) query.removeEventListener("change", this.follow);
   }
 }
 

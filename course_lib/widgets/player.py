@@ -251,7 +251,8 @@ PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ margin: 0; color: #1a1a1a; background: #fff; }}
-@media (prefers-color-scheme: dark) {{ body {{ color: #ececec; background: #16181c; }} }}
+@media screen and (prefers-color-scheme: dark) {{ body {{ color: #ececec; background: #16181c; }} }}
+@media print {{ :root {{ color-scheme: light; }} }}
 {css}</style>
 <main id="player"></main>
 <script type="application/json" id="score">{score}</script>
