@@ -24,6 +24,7 @@ __all__ = [
     "fields",
     "heat_maps",
     "histogram",
+    "orbits",
     "parts",
     "picture_and_curves",
     "picture_rows",
@@ -386,6 +387,33 @@ def trajectories(
         _plane(axes, limit)
         axes.set_title(name, fontsize=10)
     grid[0][0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def orbits(
+    paths: Mapping[str, np.ndarray], at: np.ndarray, arrows: np.ndarray, xlabel: str, ylabel: str, *, size: float = 3.4
+) -> Figure:
+    """Draw named paths {name: (steps, 2)} side by side, from circle to cross, over arrows (N, 2) standing at (N, 2).
+
+    The axes reach as far as the points where the arrows stand; the arrows are drawn with one length.
+
+    >>> [axes.get_title() for axes in orbits({"out": np.ones((3, 2))}, np.eye(2), np.eye(2), "x", "y").axes]
+    ['out']
+    """
+    lines = {name: _points(name, path) for name, path in _named("paths", paths).items()}
+    at, arrows, size = _points("at", at), _points("arrows", arrows), _number("size", size, 1e-3)
+    if at.shape != arrows.shape:
+        raise ValueError(f"expected one arrow for each of {len(at)} points, got {len(arrows)}")
+    limit = float(np.abs(at).max()) or 1.0
+    figure, row = plt.subplots(1, len(lines), figsize=(size * len(lines), size), squeeze=False, layout="constrained")
+    for i, (axes, (name, path)) in enumerate(zip(row[0], lines.items(), strict=True)):
+        unit = arrows / np.maximum(np.hypot(*arrows.T), 1e-12)[:, None]
+        axes.quiver(*at.T, *unit.T, color="0.7", angles="xy", pivot="mid", width=0.006)
+        axes.plot(*path.T, color=COLOURS[1 + i % 6], lw=1.4)
+        axes.scatter(*path[0], s=36, marker="o", facecolor="white", edgecolor="black", zorder=3, label="start")
+        axes.scatter(*path[-1], s=40, marker="x", color="black", zorder=3, label="end")
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xlabel=xlabel, ylabel=ylabel, title=name)
+    row[0][0].legend(frameon=True, fontsize=8, loc="upper left")
     return figure
 
 

@@ -507,6 +507,11 @@ DOORS = [
             "cloud": CLOUDS, "limit": SIZES, "size": SIZES,
         },
     ),
+    (
+        "orbits", viz.orbits,
+        {"paths": {"a": POINTS}, "at": POINTS, "arrows": POINTS, "xlabel": "x", "ylabel": "y", "size": 3.0},
+        {"paths": named(ARRAYS), "at": ARROWS, "arrows": ARROWS, "size": SIZES},
+    ),
 ]  # fmt: skip
 THROWS = [
     pytest.param(function, good, name, bad, id=f"{title}-{name}")

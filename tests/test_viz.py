@@ -113,6 +113,17 @@ def test_trajectories_run_from_circles_to_crosses():
     assert len(viz.trajectories({"one": paths}).axes[0].collections) == 2
 
 
+def test_orbits_run_from_circles_to_crosses_over_arrows_of_one_length():
+    path, at = np.array([[1.0, 0.0], [0.0, -1.5], [-2.0, 0.0]]), np.array([[2.5, 0.0], [0.0, 2.0]])
+    figure = viz.orbits({"out": path, "in": path[::-1]}, at, np.array([[0.0, 7.0], [-0.1, 0.0]]), "x", "y")
+    assert [axes.get_title() for axes in figure.axes] == ["out", "in"]
+    arrows, start, end = figure.axes[0].collections
+    assert np.allclose(np.hypot(arrows.U, arrows.V), 1) and np.allclose(arrows.get_offsets(), at)
+    assert np.allclose(start.get_offsets(), path[:1]) and np.allclose(end.get_offsets(), path[-1:])
+    assert np.allclose(figure.axes[0].lines[0].get_xydata(), path)
+    assert figure.axes[0].get_xlim() == (-2.5, 2.5) and figure.axes[1].get_ylabel() == "y"
+
+
 def test_tensors_with_gradients_and_of_half_precision_are_read():
     y = torch.tensor([1.0, 2.0], requires_grad=True)
     line = viz.curves({"a": (torch.tensor([0, 1]), y.bfloat16())}, "t", "y").axes[0].lines[0]
