@@ -39,3 +39,21 @@ def drag(page, inside, selector, start, end):
     page.mouse.down()
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * end, middle, steps=6)
     page.mouse.up()
+
+
+def try_out(page, inside):
+    """Press keys and drag the slider of a player: its pictures change, and its words follow."""
+    slider = inside.locator(".slider")
+    slider.focus()
+    last, shown = int(slider.get_attribute("max")), []
+    for key, place in {"End": last, "Home": 0, "ArrowRight": 1}.items():
+        page.keyboard.press(key)
+        assert reaches(inside, place)
+        shown.append((words(inside), ink(inside)))
+        assert slider.get_attribute("aria-valuetext") == "; ".join(words(inside).split("\n\n"))
+    slider.scroll_into_view_if_needed()
+    drag(page, inside, ".slider", 1 / last, 0.5)
+    inside.wait_for_selector(".step-player:not([data-at='1'])", timeout=10_000)
+    assert 0.3 * last < at(inside) < 0.7 * last
+    shown.append((words(inside), ink(inside)))
+    assert all(len(set(each)) == 4 for each in zip(*shown, strict=True))

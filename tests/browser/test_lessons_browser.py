@@ -12,7 +12,7 @@ import pytest
 
 from course_lib import build
 
-from .hands import at, drag, ink, kernel_is_idle, open_notebook, reaches, words
+from .hands import kernel_is_idle, open_notebook, try_out
 
 FIRST = build.sources()[0]
 SHOWN = "window.jupyterapp.shell.currentWidget"
@@ -67,23 +67,6 @@ def player_in(cell):
     frame = cell.locator("iframe[srcdoc]").element_handle().content_frame()
     frame.wait_for_selector(".step-player[data-at]")
     return frame
-
-
-def try_out(page, inside):
-    """Press keys and drag: the pictures change and the words follow."""
-    last = int(inside.get_attribute(".slider", "max"))
-    seen = {words(inside): ink(inside)}
-    inside.focus(".slider")
-    for key, place in {"Home": 0, "ArrowRight": 1, "End": last}.items():
-        page.keyboard.press(key)
-        assert reaches(inside, place)
-        seen[words(inside)] = ink(inside)
-        assert inside.get_attribute(".slider", "aria-valuetext") == words(inside)
-    drag(page, inside, ".slider", 1, 0.5)
-    inside.wait_for_selector(f".step-player:not([data-at='{last}'])", timeout=10_000)
-    assert 0.3 * last < at(inside) < 0.7 * last
-    seen[words(inside)] = ink(inside)
-    assert len(seen) == len(set(seen.values())) == 4
 
 
 def test_the_first_lesson_from_a_fresh_kernel_to_a_saved_notebook(lesson):
