@@ -7,7 +7,7 @@ function render({ model, el }) {
   said.setAttribute("role", "status"); // stays in place and changes its words, or nobody would hear them
   said.setAttribute("aria-live", "polite");
   const row = document.createElement("div");
-  row.className = "progress";
+  row.className = "course-live-far";
   row.append(bar, count);
   el.classList.add("course-live-line");
   el.append(row, said);

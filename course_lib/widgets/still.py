@@ -19,7 +19,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 HINT = "Its controls are here while the notebook runs: run this cell."
 #: JupyterLab's and Notebook's "model not found" is the only widget output without an element in it
 STYLE = """<style>
-.jp-OutputArea-child:has(.course-still) + .jp-OutputArea-child [data-mime-type$="widget-view+json"]:not(:has(*)) {
+.jp-OutputArea-child:has(.course-still) + .jp-OutputArea-child > .jupyter-widgets:not(:has(*)) {
   display: none;
 }
 </style>"""
