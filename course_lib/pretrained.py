@@ -341,7 +341,7 @@ def _miniature() -> Path:
 
 def _fetched(choice: Choice, device: torch.device, memory: float | None) -> Path:
     """Return the folder of a choice in the hub's cache, after fetching what is not there yet."""
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
     half = device.type == "cuda"
     needs = choice.memory if half else choice.memory + choice.gigabytes
@@ -355,18 +355,24 @@ def _fetched(choice: Choice, device: torch.device, memory: float | None) -> Path
     wanted = ["model_index.json", "*/*.json", "tokenizer/*.txt", *weights]  # no pickle among them
     try:
         return Path(snapshot_download(choice.id, revision=choice.revision, allow_patterns=wanted))
-    except errors.GatedRepoError as error:
-        told = "its owner asks for consent first: agree on its page on the hub, then run `hf auth login`"
-        raise PretrainedError(told) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise PretrainedError("the hub does not have it, or no more: choose another model") from error
-    except errors.LocalEntryNotFoundError as error:
-        told = "the hub was not reached and its cache has not all of it: connect to the network, unset HF_HUB_OFFLINE"
-        raise PretrainedError(told) from error
-    except Exception as error:  # whatever else a network and a disk can do
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        do = "free some space, or set HF_HOME to a larger disk" if full else "try again later"
-        raise PretrainedError(f"it could not be fetched ({_told(error)}): {do}") from error
+    except Exception as error:  # whatever a network, a hub and a disk can do
+        raise PretrainedError(_not_fetched(error)) from error
+
+
+def _not_fetched(error: Exception) -> str:
+    """Say what an error of huggingface_hub means, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "its owner asks for consent first: agree on its page on the hub, then run `hf auth login`"
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
+        return "the hub does not have it, or no more: choose another model"
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: free some space, or set HF_HOME to a larger disk"
+    unreached = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, TimeoutError, ConnectionError)
+    if isinstance(error, unreached) or "TransportError" in {kind.__name__ for kind in type(error).__mro__}:  # httpx's
+        return "the hub was not reached and its cache has not all of it: connect to the network, unset HF_HUB_OFFLINE"
+    return f"it could not be fetched ({_told(error)}): try again later"
 
 
 def _free_memory(device: torch.device) -> float:
@@ -419,7 +425,10 @@ def _is_whole(folder: Path, name: str, variant: str | None) -> bool:
 def _read(folder: Path, device: torch.device, half: bool) -> Any:
     """Load the pipeline of a folder that is whole, from safetensors alone, and bring it to its device."""
     import diffusers
+    import transformers
 
+    for library in (diffusers, transformers):  # their bars tell less than the line that follows
+        library.utils.logging.disable_progress_bar()
     gc.collect()  # what an attempt before this one has left
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -10,10 +10,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serve folders as models: `models[id]` is a folder, or "gated"; a path in `cut` breaks off in the middle."""
+    """Serve folders as models: `models[id]` is a folder, or "gated"; a file in `cut` breaks off in the middle.
+
+    asked: the path of every request; sent: the files of which something was sent.
+    """
 
     def __init__(self):
-        self.models, self.cut, self.asked = {}, set(), []
+        self.models, self.cut, self.asked, self.sent = {}, set(), [], []
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,6 +50,7 @@ class Hub:
         if api:
             return self.send(request, 200, json.dumps(self.listing(api[1], model, api[2])).encode(), {})
         content = Path(model, file[3]).read_bytes()
+        self.sent += [file[3]] * with_body
         headers = {"ETag": f'"{abs(hash((file[1], file[3])))}"', "X-Repo-Commit": COMMIT}
         return self.send(request, 200, content, headers, with_body, cut=file[3] in self.cut)
 

@@ -130,7 +130,6 @@ def test_times_of_ddim_end_where_set_alpha_to_one_says():
     """Stable Diffusion 1's own scheduler keeps the noise of timestep 0, which is our row 1."""
     assert times(shared("epsilon"), 5) == [802, 602, 402, 202, 2, 1]
     assert times(pipeline(set_alpha_to_one=True), 5) == [802, 602, 402, 202, 2, 0]
-    assert times(pipeline(steps_offset=0), 5) == [802, 602, 402, 202, 2, 1]  # the pipeline's constructor sets it to 1
     pipe = pipeline()
     pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, steps_offset=0)
     assert times(pipe, 5) == [801, 601, 401, 201, 1]  # the last step, from row 1 to row 1, would change nothing
@@ -141,7 +140,7 @@ def test_times_of_ddim_end_where_set_alpha_to_one_says():
     [
         ("EulerDiscreteScheduler", {}, [802, 602, 402, 202, 2, 0]),
         ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_min"}, [802, 602, 402, 202, 2, 1]),
-        ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}, [1000, 750, 501, 251, 1, 0]),  # 750.25, 500.5, 250.75
+        ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"}, [1000, 750, 501, 251, 1, 0]),  # rounded
         ("DPMSolverMultistepScheduler", {}, [832, 666, 500, 334, 168, 0]),
         ("DPMSolverMultistepScheduler", {"timestep_spacing": "trailing"}, [1000, 800, 600, 400, 200, 0]),
         ("PNDMScheduler", {"skip_prk_steps": True}, [802, 602, 402, 202, 2, 1]),  # it visits one row twice
@@ -383,8 +382,7 @@ def test_the_first_model_that_the_hub_has_is_fetched_once(hub, saved):
         f"(commit {COMMIT[:7]}, licence a licence).",
     ]
     assert worst(ours(pipe, PROMPTS), ours(shared("v_prediction"), PROMPTS)) == 0
-    fetched = [path for path in hub.asked if path.endswith(".safetensors")]
-    assert fetched and not any("other" in path for path in hub.asked)
+    assert "unet/diffusion_pytorch_model.safetensors" in hub.sent and not any("other" in path for path in hub.asked)
     hub.close()  # from now on only the cache is there
     hub.asked.clear()
     again, said = search(choice("good/sd"))
@@ -421,15 +419,15 @@ def test_a_download_cut_short_leaves_nothing_half_written_and_goes_on_later(hub,
     hub.cut = {unet}
     _, said = search(choice("good/sd"))
     assert said[0].startswith("good/sd is passed over: ") and said[1:] == [MINIATURE]
-    kept = state(tmp_path / "cache")
-    assert not [path for path in kept if path.name.endswith(".incomplete") or unet in path.as_posix()]
+    whole, kept = {content for _, content in state(saved).values()}, state(tmp_path / "cache")
+    assert not [path for path in kept if path.name.endswith(".incomplete") or path.as_posix().endswith(unet)]
+    assert all(content in whole for path, (_, content) in kept.items() if path.parent.name == "blobs")
+    arrived = {path.relative_to(path.parents[1]).as_posix() for path in kept if "snapshots" in path.parts}
     hub.cut.clear()
-    first = {path for path in hub.asked if path.endswith("vae/diffusion_pytorch_model.safetensors")}
-    hub.asked.clear()
+    hub.sent.clear()
     _, said = search(choice("good/sd"))
     assert said[0].startswith("good/sd, float32 on cpu")
-    whole = [path for path in kept if path.stat().st_size > 50_000]  # what had come whole is not fetched again
-    assert bool(whole) == bool(first) and all(path.read_bytes() == kept[path][1] for path in whole)
+    assert unet in hub.sent and not arrived & set(hub.sent)
 
 
 def test_a_half_downloaded_cache_is_no_pipeline(monkeypatch, hub, saved, tmp_path):
@@ -448,7 +446,7 @@ def test_a_full_disk_is_told(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
     _, said = search(choice("good/sd"))
-    assert "No space left on device" in said[0] and "set HF_HOME to a larger disk" in said[0]
+    assert said[0] == "good/sd is passed over: the disk is full: free some space, or set HF_HOME to a larger disk."
     assert said[1:] == [MINIATURE]
 
 
@@ -625,7 +623,7 @@ def test_without_diffusers_or_transformers_it_says_what_to_install(monkeypatch):
 def test_on_a_gpu_half_precision_is_fetched_and_drawn_with(hub, halved):
     hub.models = {"good/sd": halved}
     pipe, said = search(choice("good/sd"), device=None)
-    assert said[0].startswith("good/sd, float16 on cuda") and all("bin" not in path for path in hub.asked)
+    assert said[0].startswith("good/sd, float16 on cuda")
     predict, schedule, codec = open_pipeline(pipe, PROMPTS, None, 3.0)
     x0 = sample(ddim_step, predict, schedule, noise().cuda(), times(pipe, 8))
     assert worst(x0.cpu(), ours(shared("v_prediction"), PROMPTS, None, 3.0)) < 0.1
