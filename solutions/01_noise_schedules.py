@@ -483,23 +483,27 @@ def road(one):
 # The player keeps the two in step **by noise level**, and the curve below the pictures shows the $t$ of each. It
 # runs from noise to clean digits, as all players of this course do; pull the slider to the left to ruin them.
 #
-# **Find it.** Picture 5, in the middle, is a four. For a while its guess is a zero (type 5 into *picture* and
-# pin it to see it large). At which $t$ of *linear* does the zero open into a four, and at which $t$ of
-# *cosine*? Write both down before you run the cell below the player.
+# **Find it.** Picture 5, in the middle, is a four, but for a while its guess is a zero. At which $t$ of *linear*
+# does the zero open into a four, and at which $t$ of *cosine*? Write both down before you run the cell below
+# the player.
 
 # %%
 roads = {one.name: road(one) for one in four[:2]}  # linear, cosine
 ts = [t / 1000 for t in range(1000, -1, -10)]
-StepPlayer(roads, curve={"t / T": ts}, title="One road, two timetables",
-           alt="Nine digits on the road from noise, under linear and under cosine: at each place of the slider both "
-           "show the same pictures and the same guesses, only t differs. At the end the digits 0 to 8 can be read.")
+StepPlayer(
+    roads,
+    curve={"t / T": ts},
+    title="One road, two timetables",
+    alt="Nine digits on the road from noise, under linear and under cosine. At each place of the slider "
+    "both show the same pictures and the same guesses, only t differs; at the end stand the digits 0 to 8.",
+)
 
 # %%
-for name, steps_of in roads.items():
-    nearest = [torch.cdist(step.prediction.x0.flatten(1), known.flatten(1)).argmin(1) for step in steps_of]
-    zero = [step.t for step, row in zip(steps_of, nearest, strict=True) if labels[row[4]] == 0]
-    last = min(zero)
-    print(f"{name}: the known digit nearest to guess 5 is a 0 down to t = {last}, log-SNR {clocks[name][last]:.1f}")
+for name, walked in roads.items():
+    fifth = torch.stack([step.prediction.x0[4].flatten() for step in walked])  # (100, 64)
+    kinds = labels[torch.cdist(fifth, known.flatten(1)).argmin(1)]  # of the known digit nearest to each guess
+    last = min(step.t for step, kind in zip(walked, kinds, strict=True) if kind == 0)
+    print(f"{name}: guess 5 is most like a 0 down to t = {last}, log-SNR {clocks[name][last]:.1f}")
 
 # %% [markdown]
 # **What you saw.** No difference, but for the rounding to whole steps: the zero opens at one and the same noise

@@ -613,7 +613,7 @@ for name, steps in films.items():
 # %% [markdown]
 # Both films start from the same noise, and the player keeps them in step by noise level. The grey strokes behind
 # $x_t$ are the field of section 2: each pulls towards its end with the dot. The line is the way of one point, number
-# 5, and its dashed end leads to the guess.
+# 5, and the dashed line leads from it to its guess.
 #
 # **Find it.** First press play, and see where the means alone keep all the points. Then scrub: at which t does the
 # guess of point 5 enter its last cluster, by your steps? Write it down before you run the cell below the player. (The
@@ -632,12 +632,13 @@ StepPlayer(
     films,
     rates=schedule,
     curve={"share of the points that have settled": share},
-    words=lambda step: f"t = {step.t}: the guesses are {step.prediction.x0.norm(dim=1).mean():.2f} from the middle",
+    words=lambda step: f"t = {step.t}: guesses {step.prediction.x0.norm(dim=1).mean():.2f} from the middle",
     paths=[4],  # counted from 0
     field={name: (places, pull) for name in films},
     title="From noise to the ring",
-    alt="200 points on their way from noise to a ring of eight clusters. By your steps the cloud stays wide, and the "
-    "way of one point is jagged; by the means alone all points go straight to the middle and leave it near the end.",
+    alt="200 points on their way from noise to a ring of eight clusters. By your steps the cloud "
+    "stays wide, and the way of one point is jagged; by the means alone all points go straight "
+    "to the middle and leave it near the end.",
 )
 
 # %%
@@ -651,10 +652,10 @@ for name, rows in settled.items():
 
 # %% [markdown]
 # **What you saw.** It depends on the step. By the means alone the start decides everything: each point falls to the
-# middle, hardly moves until the noise is nearly gone, and then leaves in the direction from which it came. By your
-# steps the start decides nothing: the guess at T is right about as often as chance, one in eight, and fresh noise
-# keeps the choice open for most of the way. So the claim may hold for a sampler that adds no noise of its own, such
-# as the one of lesson 00; for this one it fails.
+# middle, hardly moves until most of the noise is gone, and then leaves for the cluster that its guess named from the
+# beginning. By your steps the start decides nothing: the guess at T is right about as often as chance, one in eight,
+# and fresh noise keeps the choice open for most of the way. So the claim holds for samplers that add no noise of
+# their own (in lesson 00 the same noise always ended at the same picture), and fails for this one.
 #
 # Your step also has a general form, in which strides longer than one are allowed. Lesson 05 is about it; here is the
 # proof that it is the same step.
@@ -1089,7 +1090,8 @@ show(figure, "Six rows. Noise, with or without t: soft digits. Noise only: blurs
 # - The likelihood bound is a weighted sum of squared errors of eps. The simple loss drops the weights, by choice.
 # - The best possible loss is not 0. What matters is the small rest above the floor, and samples are judged by samples,
 #   against a second set of true data.
-# - A step back is the mean of eq. 7 plus fresh noise. Without the noise, samples are too alike.
+# - A step back is the mean of eq. 7 plus fresh noise. Without the noise, samples are too alike, and the start alone
+#   decides where they end; with it, that is decided late.
 # - **To remember:** noise in training is what makes a denoiser, and a noisy walk back makes it a diffusion model. A
 #   small loss does not.
 #
