@@ -50,7 +50,11 @@ class PretrainedError(RuntimeError):
 
 
 class Choice(NamedTuple):
-    """Name a pipeline on the hub, and what it costs to have it: GB in half precision, twice as many in single."""
+    """Name a pipeline on the hub, and what it costs to have it: GB in half precision, twice the weights in single.
+
+    >>> CHOICES[0].licence
+    'CreativeML OpenRAIL-M'
+    """
 
     id: str
     revision: str  # a commit, so that what arrives is what was chosen
@@ -135,6 +139,10 @@ def open_pipeline(
 ) -> tuple[Predictor, Schedule, Codec]:
     """Open a StableDiffusionPipeline for the course's samplers, player and sliders: (Predictor, Schedule, Codec).
 
+        predict, schedule, codec = open_pipeline(pipe, "a red ball")
+        x0 = sample(ddim_step, predict, schedule, torch.randn(1, 4, 64, 64), times(pipe, 30))
+        pictures = codec.decode(x0)  # (1, 3, 512, 512)
+
     The Predictor takes float32 latents (N, 4, h, w), N as many as there are prompts or a multiple of it (then each
     prompt has N / prompts neighbours), and t in 1..T; its cond, None for the prompt, may be other texts (N, tokens,
     width). Networks of lower precision get and give theirs; what a sampler adds up stays float32. No gradients.
@@ -171,7 +179,8 @@ def times(pipe: Any, steps: int) -> list[int]:
 
     They come from its scheduler (timestep_spacing, steps_offset), one up as our rows begin with clean data; the last
     is 0, or 1 where the scheduler keeps the noise of its first timestep (set_alpha_to_one, final_sigmas_type).
-    Timesteps between two rows are rounded, repeated ones are taken once.
+    Timesteps between two rows are rounded, repeated ones are taken once. diffusers' own DDIM goes back by T // steps
+    whatever the spacing, so with "linspace", and with "trailing" where steps does not divide T, it lands beside them.
     """
     _known(pipe)
     scheduler, T = copy.deepcopy(pipe.scheduler), len(pipe.scheduler.alphas_cumprod)
@@ -289,6 +298,8 @@ def load_pipeline(
     lacks = [name for name in ("diffusers", "transformers") if importlib.util.find_spec(name) is None]
     if lacks:
         raise PretrainedError(f"{lacks[0]} is not installed: run `python -m pip install diffusers transformers`")
+    if not isinstance(choices, list | tuple) or not all(isinstance(one, Choice) for one in choices):
+        raise TypeError(f"expected choices as a list of Choice, such as CHOICES, got {described(choices)}")
     where = _device(device)
     for place in _places(choices, where, memory, unasked=device is None):
         try:

@@ -29,7 +29,7 @@ NUMBERS = FLOORS[0] | FLOORS[1]
 WITHOUT_TORCH = {"viz", "widgets", "page", "profile", "cli", "doctor", "build", "lint", "export", "mathml"}
 SLOW = {"torch", "matplotlib", "numpy", "diffusers", "transformers", "sklearn", "ipywidgets", "IPython", "jupyterlab"}
 #: what is imported in one place at most, and which
-ONE_PLACE = {"diffusers": "pretrained", "anywidget": "widgets"}
+ONE_PLACE = {"diffusers": "pretrained", "huggingface_hub": "pretrained", "anywidget": "widgets"}
 
 
 def imports(source):
@@ -137,6 +137,7 @@ OFFENDERS = [
     ("widgets/player", "import torch", "takes arrays"),
     ("train", "import diffusers", "only pretrained may"),
     ("pretrained", "from diffusers import DDPMScheduler", "inside a function"),
+    ("data", "def f():\n    from huggingface_hub import snapshot_download", "only pretrained may"),
     ("page", "def f():\n    import anywidget", "only widgets may"),
     ("cli", "import matplotlib.pyplot as plt", "`course --help` waits"),
     ("cli", "from torch import Tensor", "`course --help` waits"),

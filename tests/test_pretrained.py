@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import diffusers
 import huggingface_hub
@@ -194,8 +195,13 @@ def test_the_player_shows_latents_as_pictures():
     predict, schedule, codec = open_pipeline(pipe, PROMPTS, None, 3.0)
     steps = list(sample_steps(ddim_step, predict, schedule, noise(), times(pipe, 3)))
     player = StepPlayer(steps, alt="Two pictures come out of noise.", rates=schedule, codec=codec)
-    shown = [str(run) for run in json.loads(json.dumps(player.score, default=str)).values()]
-    assert shown and len(player.data) > 100
+    channels = player.score["runs"][0]["channels"]
+    for name, shape in {"x_t": (3, 16, 16), "x0": (3, 16, 16), "eps": (1, 8, 8)}.items():
+        assert tuple(channels[name][key] for key in ("channels", "height", "width")) == shape
+        assert channels[name]["frames"] == 4
+    black = SimpleNamespace(decode=lambda latents: torch.full((len(latents), 3, 16, 16), -1.0))
+    other = StepPlayer(steps, alt="Two pictures stay black.", rates=schedule, codec=black)
+    assert len(other.data) < len(player.data) / 2  # so the pictures are the codec's
 
 
 def checker(threshold):
@@ -287,6 +293,8 @@ BLACK, LATENTS = torch.zeros(1, 3, 16, 16), torch.zeros(1, 4, 8, 8)
         (lambda: Codec(shared()).encode(BLACK[..., :15]), ValueError, "multiples of 2"),
         (lambda: Codec(shared()).encode(BLACK + 2), ValueError, r"expected pictures in \[-1, 1\], got 2 to 2"),
         (lambda: Codec(shared()).encode(BLACK / 0), ValueError, r"expected pictures in \[-1, 1\], got nan"),
+        (lambda: load_pipeline("good/sd"), TypeError, "expected choices as a list of Choice"),
+        (lambda: load_pipeline(["good/sd"]), TypeError, "expected choices as a list of Choice"),
         (lambda: load_pipeline(device="gpu"), ValueError, "expected device cuda, mps or cpu"),
         (lambda: load_pipeline(device="cpu", memory=-1), ValueError, "expected memory"),
     ],
