@@ -26,6 +26,7 @@ TRAINED = {  # what `course train` makes: the name of its recipe in recipes.py, 
     "mnist-ddpm": "QUICK",
     "mnist-ddpm-labels": "LABELS",
     "mnist-ddpm-plain": "DDPM",
+    "mnist-gan": "GAN",
     "digit-classifier": None,
 }
 PORTS = range(8888, 8908)  # JupyterLab's own first port, and where to look when it is taken
@@ -65,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     train = commands.add_parser("train", help="train weights that ship with the course, on your machine")
     train.add_argument("name", metavar="NAME", choices=TRAINED, help=" or ".join(TRAINED))
     length = train.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=_minutes, metavar="M", help="of training on this machine; default: 10")
+    length.add_argument(
+        "--minutes", type=_minutes, metavar="M", help="of training on this machine; default: 10, a GAN's 5"
+    )
     length.add_argument("--steps", type=_count, metavar="N", help="instead of minutes")
     train.add_argument(
         "--profile", choices=["smoke", "cpu", "gpu"], help="size of the network; default: this machine's"
@@ -78,8 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     sample = commands.add_parser("sample", help="draw digits with trained weights")
     sample.add_argument("--weights", type=Path, metavar="DIR", help="default: the mnist-ddpm that ships")
     sample.add_argument("-n", type=_count, default=64, metavar="N", help="how many; default: 64")
-    sample.add_argument("--sampler", choices=["ddpm", "ddim", "heun", "dpm"], default="dpm")
-    sample.add_argument("--steps", type=_count, default=20, metavar="K", help="default: 20")
+    sample.add_argument("--sampler", choices=["ddpm", "ddim", "heun", "dpm"], help="of a diffusion model; default: dpm")
+    sample.add_argument("--steps", type=_count, metavar="K", help="of a diffusion model; default: 20")
     sample.add_argument("--seed", type=_seed, default=0, metavar="S")
     sample.add_argument("--label", type=int, metavar="L", help="only this digit, from a model with labels")
     sample.add_argument("--out", type=Path, default=Path("samples.npy"), metavar="FILE.npy")
@@ -162,15 +165,14 @@ def _run_of(asked, folder):
     recipe, command = TRAINED[asked.name], f"course train {asked.name} --seed {asked.seed}"
     if recipe is None:
         if asked.minutes or asked.profile:
-            raise ValueError(f"{asked.name} takes --steps; --minutes and --profile are for the diffusion models")
+            raise ValueError(f"{asked.name} takes --steps; --minutes and --profile are for what draws digits")
         return recipes.DigitClassifierRun(folder, steps=asked.steps or 1500, seed=asked.seed, command=command)
-    size = asked.profile or profile()
-    minutes = None if asked.steps else asked.minutes or 10
+    size, chosen = asked.profile or profile(), getattr(recipes, recipe)
+    gan = isinstance(chosen, recipes.GanRecipe)
+    minutes = None if asked.steps else asked.minutes or (5 if gan else 10)
     command = f"{command} --profile {size}"
-    chosen = getattr(recipes, recipe)
-    return recipes.DigitRun(
-        folder, chosen, steps=asked.steps, minutes=minutes, profile=size, seed=asked.seed, command=command
-    )
+    make = recipes.GanRun if gan else recipes.DigitRun
+    return make(folder, chosen, steps=asked.steps, minutes=minutes, profile=size, seed=asked.seed, command=command)
 
 
 def _follow(run, folder) -> None:
@@ -191,22 +193,23 @@ def _follow(run, folder) -> None:
     with bar:
         for progress in run:
             bar.n = progress.step
-            bar.set_postfix(loss=f"{progress.loss:.3f}", refresh=False)
+            told = ("loss", "discriminator_loss", "real_score", "fake_score")
+            bar.set_postfix({n: f"{getattr(progress, n):.3f}" for n in told if hasattr(progress, n)}, refresh=False)
             bar.update(0)
             tenth = 10 * progress.step // run.steps
-            if speaks and hasattr(run, "denoiser") and tenth > drawn:
+            if speaks and hasattr(run, "draw") and tenth > drawn:
                 drawn = tenth
-                _draw_grid(run.denoiser, folder / "samples.png", progress.step)
+                _draw_grid(run, folder / "samples.png", progress.step)
     if speaks:
         print(f"Weights and card are in {folder}.")
         print((folder / "card.json").read_text(encoding="utf-8"), end="")
 
 
-def _draw_grid(denoiser, path, step) -> None:
+def _draw_grid(run, path, step) -> None:
     """Draw the same forty digits as before, as the model makes them now."""
-    from course_lib import recipes, viz
+    from course_lib import viz
 
-    x0 = recipes.draw(denoiser, 40, "dpm", 10)
+    x0 = run.draw(40)
     rows = {f"{10 * row + 1} to {10 * row + 10}": x0[10 * row : 10 * row + 10] for row in range(4)}
     _save(viz.picture_rows(rows, columns=[f"after step {step:,}", *[""] * 9]), path)
 
@@ -223,15 +226,15 @@ def _sample(asked) -> int:
     """Draw digits into a .npy file, which appears only once it is whole."""
     import numpy as np
 
-    from course_lib import checkpoints, data, recipes, viz
+    from course_lib import checkpoints, data, viz
 
     draft = asked.out.parent / f".{asked.out.name}.part"
     try:
         if asked.out.suffix != ".npy":
             raise ValueError(f"expected --out to end in .npy, got {asked.out}")
-        denoiser = recipes.load_denoiser(asked.weights or data.shipped("mnist-ddpm"))
+        draw = _drawer(asked.weights or data.shipped("mnist-ddpm"), asked.sampler, asked.steps, asked.label)
         with open(draft, "wb") as file:  # before drawing: better refused now than after minutes
-            x0 = recipes.draw(denoiser, asked.n, asked.sampler, asked.steps, asked.seed, asked.label)
+            x0 = draw(asked.n, seed=asked.seed)
             np.save(file, x0.numpy())
         os.replace(draft, asked.out)
         if asked.png:
@@ -246,6 +249,22 @@ def _sample(asked) -> int:
             draft.unlink()
     print(f"{asked.n} digits of {tuple(x0.shape[1:])} in [-1, 1] are in {asked.out}.")
     return 0
+
+
+def _drawer(folder, sampler, steps, label):
+    """Load the weights in the folder, of either kind, and return draw(n, seed=...)."""
+    from functools import partial
+
+    from course_lib import checkpoints, recipes
+
+    if checkpoints.load(folder)[1].get("kind") != recipes.GanRun.kind:
+        how = {"sampler": sampler or "dpm", "steps": steps or 20, "label": label}
+        return partial(recipes.draw, recipes.load_denoiser(folder), **how)
+    for option, given in {"--sampler": sampler, "--steps": steps, "--label": label}.items():
+        if given is not None:
+            why = "has no labels" if option == "--label" else "draws in one pass"
+            raise ValueError(f"expected no {option} with the GAN in {folder}, which {why}: leave it out")
+    return partial(recipes.generate, recipes.load_generator(folder))
 
 
 def _evaluate(asked) -> int:

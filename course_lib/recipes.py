@@ -28,22 +28,29 @@ from course_lib.doors import described, real_number, whole_number
 from course_lib.ema import EMA
 from course_lib.evaluate import evaluate_digits
 from course_lib.features import DigitClassifier
+from course_lib.models.gan import Discriminator, Generator, StyleGenerator
 from course_lib.models.unet import UNet
 from course_lib.muon import Muon
 from course_lib.parallel import agreed, is_first_process
 from course_lib.train import fit
-from course_lib.types import Progress
+from course_lib.train_gan import fit_gan
+from course_lib.types import GanProgress, Progress
 
 __all__ = [
     "DDPM",
+    "GAN",
     "LABELS",
     "QUICK",
     "SAMPLERS",
     "DigitClassifierRun",
     "DigitRecipe",
     "DigitRun",
+    "GanRecipe",
+    "GanRun",
     "draw",
+    "generate",
     "load_denoiser",
+    "load_generator",
     "machine",
     "muon",
 ]
@@ -55,11 +62,17 @@ SAMPLERS = {
     "heun": samplers.heun_step,
     "dpm": samplers.dpm_step,
 }
-#: networks by profile
+#: U-Nets by profile
 NETS = {
     "smoke": {"widths": (16, 32), "blocks": 1, "patch": 2},
     "cpu": {"widths": (48, 96), "blocks": 1, "patch": 2},
     "gpu": {"widths": (64, 128, 256), "blocks": 2, "patch": 1},
+}
+#: generators and discriminators by profile
+GAN_NETS = {
+    "smoke": ({"latent": 16, "width": 8}, {"width": 8}),
+    "cpu": ({"latent": 64, "width": 64}, {"width": 32}),
+    "gpu": ({"latent": 64, "width": 128}, {"width": 64}),
 }
 
 
@@ -91,19 +104,39 @@ QUICK = DigitRecipe("flow", "flow", "muon", lr=0.02, batch=64, middle=True)
 LABELS = replace(QUICK, label_dropout=0.1)
 
 
-class DigitRun:
-    """A diffusion model of MNIST's digits in training: `for progress in run: ...`; break to stop, nothing is lost.
+@dataclass(frozen=True)
+class GanRecipe:
+    """What is chosen for a GAN of digits, apart from how long it trains.
 
-    steps, or minutes of training on this machine, for which the pace is measured first. profile: "smoke", "cpu" or
-    "gpu", the size of the network. A stopped run waits in folder/run, and a new DigitRun of the same folder goes on
-    with it, steps and all; at the end, weights (the EMA's) and card lie in the folder.
-    Raises DataError when MNIST is not to be had, CheckpointError when the folder holds another run.
+    style: the style-based generator instead of the plain one. spectral: spectral norm in the discriminator. lr: the
+    generator's and the discriminator's at first; both fall to 0. loss, betas, r1, gradient_penalty, smooth,
+    discriminator_steps: those of `train_gan.fit_gan`.
     """
+
+    style: bool = False
+    spectral: bool = False
+    loss: str = "non_saturating"
+    lr: tuple[float, float] = (1e-3, 1e-3)
+    betas: tuple[float, float] = (0.5, 0.99)
+    batch: int = 64
+    r1: float = 0.0
+    gradient_penalty: float = 0.0
+    smooth: float = 0.0
+    discriminator_steps: int = 1
+    ema_decay: float = 0.99
+
+
+#: what a handful of trainings of equal length chose for five minutes
+GAN = GanRecipe()
+
+
+class _PictureRun:
+    """What all runs that end with a drawer of digits share: pace, steps, folder, card."""
 
     def __init__(
         self,
         folder: str | Path,
-        recipe: DigitRecipe = QUICK,
+        recipe: Any = None,
         *,
         steps: int | None = None,
         minutes: float | None = None,
@@ -111,8 +144,10 @@ class DigitRun:
         seed: int = 0,
         command: str = "",
     ) -> None:
-        if not isinstance(recipe, DigitRecipe):
-            raise TypeError(f"expected a DigitRecipe, such as recipes.QUICK, got {described(recipe)}")
+        recipe = self.default() if recipe is None else recipe
+        if not isinstance(recipe, type(self.default())):
+            kind = type(self.default()).__name__
+            raise TypeError(f"expected a {kind}, such as recipes.{self.example}, got {described(recipe)}")
         if not isinstance(profile, str) or profile not in NETS:
             raise ValueError(f"expected profile smoke, cpu or gpu, got {profile!r}")
         if (steps is None) == (minutes is None):
@@ -123,11 +158,10 @@ class DigitRun:
         self.seed = whole_number("seed", seed, 0, 2**31 - 1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.digits = data.mnist()
-        self.size = {**NETS[profile], "classes": 0 if recipe.label_dropout is None else 10}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.net = UNet(**self.size).to(self.device, memory_format=torch.channels_last)
-        self.ema = EMA(self.net, recipe.ema_decay)
+            self.nets = tuple(net.to(self.device, memory_format=torch.channels_last) for net in self._new_nets())
+        self.ema = EMA(self.nets[0], recipe.ema_decay)
         self.seconds = 0.0
         self.done = False
         begin = time.perf_counter()
@@ -136,15 +170,10 @@ class DigitRun:
             steps = max(1, round((seconds - time.perf_counter() + begin) / self.step_seconds))
         self.steps = int(agreed(self._kept_steps() or steps))  # one number, or processes would wait for ever
 
-    @property
-    def denoiser(self) -> Denoiser:
-        """The Predictor so far, made of the averaged weights."""
-        return self._denoiser(self.ema.net)
-
-    def __iter__(self) -> Iterator[Progress]:
+    def __iter__(self) -> Iterator[Progress | GanProgress]:
         if self.done:
             return
-        for progress in self._fit(self.net, self.ema, self.steps, self.folder / "run"):
+        for progress in self._fit(self.nets, self.ema, self.steps, self.folder / "run"):
             self.seconds = progress.seconds
             yield progress
         if is_first_process():
@@ -152,14 +181,78 @@ class DigitRun:
             shutil.rmtree(self.folder / "run", ignore_errors=True)
         self.done = True
 
-    def _fit(self, net: UNet, ema: EMA, steps: int, folder: Path | None) -> Iterator[Progress]:
-        x = self.digits.pictures.to(self.device)
+    def _pace(self) -> float:
+        """Measure the seconds of a step, on a copy; the first steps of a process are slow and do not count."""
+        nets = copy.deepcopy(self.nets)
+        loop = self._fit(nets, EMA(nets[0]), 100, None)
+        deque(islice(loop, 4), maxlen=0)
+        begin = time.perf_counter()
+        deque(islice(loop, 12), maxlen=0)
+        return (time.perf_counter() - begin) / 12
+
+    def _kept_steps(self) -> int | None:
+        """How many steps the stopped run in the folder was to have, if there is one."""
+        if not (self.folder / "run" / "card.json").is_file():
+            return None
+        return checkpoints.load(self.folder / "run")[1].get("steps")
+
+    def _card(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "data": "MNIST, 60,000 training digits",
+            "recipe": asdict(self.recipe),
+            "net": self.size,
+            "weights_in_net": sum(weight.numel() for weight in self.nets[0].parameters()),
+            "steps": self.steps,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+            "machine": machine(),
+            "torch": torch.__version__.split("+")[0],
+            "command": f"{self.command} --steps {self.steps}".strip(),
+            "metrics": self._metrics(),
+        }
+
+
+class DigitRun(_PictureRun):
+    """A diffusion model of MNIST's digits in training: `for progress in run: ...`; break to stop, nothing is lost.
+
+    recipe: a DigitRecipe, QUICK if none is given. steps, or minutes of training on this machine, for which the pace
+    is measured first. profile: "smoke", "cpu" or "gpu", the size of the network. A stopped run waits in folder/run,
+    and a new DigitRun of the same folder goes on with it, steps and all; at the end, weights (the EMA's) and card lie
+    in the folder. Raises DataError when MNIST is not to be had, CheckpointError when the folder holds another run.
+    """
+
+    kind, example = "digit denoiser", "QUICK"
+
+    @staticmethod
+    def default() -> DigitRecipe:
+        return QUICK
+
+    @property
+    def net(self) -> UNet:
+        """The network in training."""
+        return self.nets[0]
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The Predictor so far, made of the averaged weights."""
+        return self._denoiser(self.ema.net)
+
+    def draw(self, n: int) -> Tensor:
+        """Draw the same n digits (n, 1, 28, 28) as ever, as the model makes them now, quickly."""
+        return draw(self.denoiser, n, "dpm", 10)
+
+    def _new_nets(self) -> tuple[nn.Module, ...]:
+        self.size = {**NETS[self.profile], "classes": 0 if self.recipe.label_dropout is None else 10}
+        return (UNet(**self.size),)
+
+    def _fit(self, nets: tuple[nn.Module, ...], ema: EMA, steps: int, folder: Path | None) -> Iterator[Progress]:
+        x, (net,) = self.digits.pictures.to(self.device), nets
         batches = data.batches(x, self.recipe.batch, self.digits.labels.to(self.device), seed=self.seed)
         optimizer = muon(net, self.recipe.lr) if self.recipe.optimizer == "muon" else None
-        precision = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         return fit(
             partial(self._loss, self._denoiser(net)), net, batches, steps=steps, lr=self._rate, optimizer=optimizer,
-            ema=ema, seed=self.seed, precision=precision, folder=folder, name=str(self.recipe),
+            ema=ema, seed=self.seed, precision=_precision(self.device), folder=folder, name=str(self.recipe),
         )  # fmt: skip
 
     def _loss(self, denoiser: Denoiser, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
@@ -176,37 +269,52 @@ class DigitRun:
     def _denoiser(self, net: UNet) -> Denoiser:
         return _denoiser(net, self.recipe.schedule, self.recipe.objective)
 
-    def _pace(self) -> float:
-        """Measure the seconds of a step, on a copy; the first steps of a process are slow and do not count."""
-        net = copy.deepcopy(self.net)
-        loop = self._fit(net, EMA(net), 100, None)
-        deque(islice(loop, 4), maxlen=0)
-        begin = time.perf_counter()
-        deque(islice(loop, 12), maxlen=0)
-        return (time.perf_counter() - begin) / 12
-
-    def _kept_steps(self) -> int | None:
-        """How many steps the stopped run in the folder was to have, if there is one."""
-        if not (self.folder / "run" / "card.json").is_file():
-            return None
-        return checkpoints.load(self.folder / "run")[1].get("steps")
-
-    def _card(self) -> dict[str, Any]:
+    def _metrics(self) -> dict[str, Any]:
         drawn = draw(self.denoiser, 1000, "dpm", 20, seed=0)
-        return {
-            "kind": "digit denoiser",
-            "data": "MNIST, 60,000 training digits",
-            "recipe": asdict(self.recipe),
-            "net": self.size,
-            "weights_in_net": sum(weight.numel() for weight in self.net.parameters()),
-            "steps": self.steps,
-            "seed": self.seed,
-            "seconds": round(self.seconds, 1),
-            "machine": machine(),
-            "torch": torch.__version__.split("+")[0],
-            "command": f"{self.command} --steps {self.steps}".strip(),
-            "metrics": {"sampler": "dpm", "steps": 20, **evaluate_digits(drawn.numpy())},
-        }
+        return {"sampler": "dpm", "steps": 20, **evaluate_digits(drawn.numpy())}
+
+
+class GanRun(_PictureRun):
+    """A GAN of MNIST's digits in training: `for progress in run: ...`, of GanProgress. Use it as a DigitRun.
+
+    recipe: a GanRecipe, GAN if none is given. profile: the size of both networks. At the end the generator's averaged
+    weights lie in the folder.
+    """
+
+    kind, example = "digit generator", "GAN"
+
+    @staticmethod
+    def default() -> GanRecipe:
+        return GAN
+
+    @property
+    def generator(self) -> nn.Module:
+        """The generator so far, made of the averaged weights."""
+        return self.ema.net
+
+    def draw(self, n: int) -> Tensor:
+        """Draw the same n digits (n, 1, 28, 28) as ever, from the same noise, as the generator makes them now."""
+        return generate(self.generator, n)
+
+    def _new_nets(self) -> tuple[nn.Module, ...]:
+        self.size, judge = GAN_NETS[self.profile]
+        return _generator(self.size, self.recipe.style), Discriminator(**judge, spectral=self.recipe.spectral)
+
+    def _fit(self, nets: tuple[nn.Module, ...], ema: EMA, steps: int, folder: Path | None) -> Iterator[GanProgress]:
+        recipe = self.recipe
+        batches = data.batches(self.digits.pictures.to(self.device), recipe.batch, seed=self.seed)
+        return fit_gan(
+            *nets, batches, steps=steps, loss=recipe.loss, lr=self._rate, betas=recipe.betas, r1=recipe.r1,
+            gradient_penalty=recipe.gradient_penalty, smooth=recipe.smooth,
+            discriminator_steps=recipe.discriminator_steps, ema=ema, seed=self.seed,
+            precision=_precision(self.device), folder=folder, name=str(recipe),
+        )  # fmt: skip
+
+    def _rate(self, done: float) -> tuple[float, float]:
+        return tuple(_rise_and_fall(lr, 0.0, done) for lr in self.recipe.lr)
+
+    def _metrics(self) -> dict[str, Any]:
+        return evaluate_digits(generate(self.generator, 1000).numpy())
 
 
 class DigitClassifierRun:
@@ -278,6 +386,23 @@ def load_denoiser(folder: str | Path) -> Denoiser:
         ) from error
 
 
+def load_generator(folder: str | Path) -> nn.Module:
+    """Load the generator of a GAN of digits, such as data.shipped("mnist-gan"): z (B, .latent) -> (B, 1, 28, 28).
+
+    Raises CheckpointError, saying what to do, when the folder holds no such model or a damaged one.
+    """
+    tensors, card = checkpoints.load(folder)
+    try:
+        net = _generator(card["net"], card["recipe"]["style"])
+        net.load_state_dict(tensors)
+        return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise checkpoints.CheckpointError(
+            f"expected the generator of a GAN of digits in {folder}, got other weights: `course train mnist-gan` "
+            "makes one"
+        ) from error
+
+
 def draw(
     denoiser: Denoiser, n: int, sampler: str = "dpm", steps: int = 20, seed: int = 0, label: int | None = None
 ) -> Tensor:
@@ -300,6 +425,24 @@ def draw(
         cond = None if labels is None else labels[rows].to(device)
         x0 = samplers.sample(SAMPLERS[sampler], denoiser, schedule, noise, times, cond, generator=generator)
         drawn.append(x0.clamp(-1, 1).cpu())
+    return torch.cat(drawn)
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, n: int, seed: int = 0) -> Tensor:
+    """Let the generator of a GAN draw n digits (n, 1, 28, 28) in [-1, 1], 250 at a time; its noise follows from seed.
+
+    The same call draws the same digits.
+    """
+    if not isinstance(generator, Generator | StyleGenerator):
+        raise TypeError(f"expected a generator, such as load_generator gives, got {described(generator)}")
+    device, noise = next(generator.parameters()).device, torch.Generator()
+    noise.manual_seed(whole_number("seed", seed, 0, 2**31 - 1))
+    more = {"generator": noise} if isinstance(generator, StyleGenerator) else {}  # it draws noise of its own, too
+    drawn = []
+    for rows in torch.arange(whole_number("n", n, 1)).split(250):
+        z = torch.randn(len(rows), generator.latent, generator=noise).to(device)
+        drawn.append(generator(z, **more).cpu())
     return torch.cat(drawn)
 
 
@@ -336,6 +479,14 @@ def _denoiser(net: UNet, schedule: str, objective: str) -> Denoiser:
     named = {"cosine": schedules.cosine, "linear": schedules.linear_beta, "flow": schedules.flow}
     rows = {row.name: row for row in (objectives.eps, objectives.x0, objectives.v, objectives.flow)}
     return Denoiser(net, named[schedule](), rows[objective], clip=1.0 if objective == "eps" else None)
+
+
+def _generator(size: dict[str, int], style: bool) -> Generator | StyleGenerator:
+    return (StyleGenerator if style else Generator)(**size)
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _rise_and_fall(lr: float, warm_up: float, done: float) -> float:

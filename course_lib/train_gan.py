@@ -111,7 +111,9 @@ def _train_step(run: Run, game: _Game, lr) -> dict[str, float]:
         batch = _batch(run)
         real, z = batch[share_of(len(batch))].requires_grad_(game.r1 > 0), _noise(run, game, batch)
         with run.half():
-            fake = generator(z).detach()  # these pictures are judged only: no gradient into the generator
+            fake = generator(z).detach().to(real)  # only judged here: no gradient into the generator
+            if fake.shape != real.shape:
+                raise ValueError(f"expected the generator to make data like {described(real)}, got {described(fake)}")
             real_logits, fake_logits = discriminator(real), discriminator(fake)  # apart, for the sake of batch norm
             loss = gan_losses.discriminator_loss(real_logits, fake_logits, game.loss, game.smooth)
             if game.r1:

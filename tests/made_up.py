@@ -24,10 +24,11 @@ def install(patch=setattr):
     """Let recipes learn from these, eight at a time, and judge what they learnt in no time."""
     draw = recipes.draw
     patch(data, "mnist", digits)
-    patch(recipes.DigitRun, "_pace", lambda run: STEP_SECONDS)
+    for kind in (recipes.DigitRun, recipes.GanRun):
+        patch(kind, "_pace", lambda run: STEP_SECONDS)
     patch(recipes, "draw", lambda net, n, *how, **more: draw(net, min(n, 40), "ddim", 1, 0))
     patch(recipes, "evaluate_digits", lambda x: {"n": len(x), "frechet_distance": 1.5})
-    for name in ("DDPM", "QUICK", "LABELS"):
+    for name in ("DDPM", "QUICK", "LABELS", "GAN"):
         patch(recipes, name, replace(getattr(recipes, name), batch=8))
 
 

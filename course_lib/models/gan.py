@@ -47,7 +47,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.layers(_latent("z", z, self.latent, self.layers[0].weight.dtype))
+        return self.layers(_latent("z", z, self.latent, self.layers[0].weight.dtype)).to(z)  # also in half precision
 
 
 class Discriminator(nn.Module):
@@ -82,7 +82,7 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if data_batch("pictures", x).shape[1:] != self.shape:
             raise ValueError(f"expected pictures of shape {('B', *self.shape)}, got {described(x)}".replace("'", ""))
-        return self.layers(_of_dtype("pictures", x, next(self.parameters()).dtype)).squeeze(1)
+        return self.layers(_of_dtype("pictures", x, next(self.parameters()).dtype)).squeeze(1).to(x)
 
 
 class ModulatedConv(nn.Module):
@@ -137,7 +137,7 @@ class StyleLayer(nn.Module):
         device = x.device if generator is None else generator.device
         noise = torch.randn(len(x), 1, *x.shape[2:], generator=generator, device=device, dtype=x.dtype).to(x.device)
         h = self.conv(x, self.style(w)) + self.strength * noise + self.bias[:, None, None]
-        return nn.functional.leaky_relu(h, 0.2)
+        return 2**0.5 * nn.functional.leaky_relu(h, 0.2)  # about as large as before the half was cut
 
 
 class StyleGenerator(nn.Module):
@@ -176,7 +176,7 @@ class StyleGenerator(nn.Module):
     def mapping(self, z: Tensor) -> Tensor:
         """Turn z (B, latent) into w (B, latent); z is brought to length sqrt(latent) first."""
         _latent("z", z, self.latent, self.constant.dtype)
-        return self.to_w(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())
+        return self.to_w(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()).to(z)
 
     def synthesis(self, w: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw pictures from w (B, latent), or from one w for each layer, (B, count, latent)."""
@@ -189,7 +189,7 @@ class StyleGenerator(nn.Module):
         x = self.constant.expand(len(styles[0]), -1, -1, -1)
         for layer, style in zip(self.layers, styles, strict=True):
             x = layer(x, style, generator)
-        return self.write(x, 1 + self.style(styles[-1])).tanh()
+        return self.write(x, 1 + self.style(styles[-1])).tanh().to(styles[-1])
 
     def mix(self, z_a: Tensor, z_b: Tensor, crossover: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw pictures whose first `crossover` layers follow z_a and the others z_b (style mixing, arXiv:1812.04948).
