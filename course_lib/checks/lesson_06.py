@@ -542,7 +542,7 @@ class Maker(nn.Module):
     def forward(self, z):
         x = self.layer(z).tanh()
         if x.requires_grad:
-            x.register_hook(lambda gradient: self.calls.append("gradient through the generator"))
+            x.register_hook(lambda gradient: self.calls.append(CALLS[0]))
         return x
 
 
@@ -570,6 +570,9 @@ class Noted(torch.optim.SGD):
         return super().step(closure)
 
 
+CALLS = ("gradient through the generator", "step of the generator", "step of the discriminator")
+
+
 def _flat(net):
     return torch.cat([weight.detach().flatten() for weight in net.parameters()])
 
@@ -578,8 +581,8 @@ def _played(gan_step, seed, steps, batch):
     """Let gan_step play some rounds, and report all that moved and all that was called."""
     maker, judge = _filled(Maker(), seed), _filled(Judge(), seed + 1)
     calls = maker.calls
-    g_optimizer = Noted(maker.parameters(), lr=0.3, momentum=0.5).noting("step of the generator", calls)
-    d_optimizer = Noted(judge.parameters(), lr=0.2, momentum=0.5).noting("step of the discriminator", calls)
+    g_optimizer = Noted(maker.parameters(), lr=0.3, momentum=0.5).noting(CALLS[1], calls)
+    d_optimizer = Noted(judge.parameters(), lr=0.2, momentum=0.5).noting(CALLS[2], calls)
     rows = {"the losses": [], "the generator": [], "the discriminator": []}
     for step in range(steps):
         real = _draw(batch, 3, seed=100 + 7 * seed + step, dtype=torch.float64) + 1
@@ -595,7 +598,8 @@ def _played(gan_step, seed, steps, batch):
         rows["the losses"].append(losses)
         rows["the generator"].append(_flat(maker))
         rows["the discriminator"].append(_flat(judge))
-    return {name: torch.stack(row) if name != "the losses" else row for name, row in rows.items()} | {"calls": calls}
+    counts = {call: calls.count(call) for call in CALLS}
+    return {name: torch.stack(row) if name != "the losses" else row for name, row in rows.items()} | counts
 
 
 def _steps(
@@ -636,19 +640,6 @@ def _steps(
         return (d_loss.item(), g_loss.item()) if report == "item" else (d_loss, g_loss)
 
     return step
-
-
-def _generator_first(generator, discriminator, g_optimizer, d_optimizer, real, z):
-    fake = generator(z)
-    g_loss = generator_loss(discriminator(fake))
-    g_optimizer.zero_grad()
-    g_loss.backward()
-    g_optimizer.step()
-    d_loss = discriminator_loss(discriminator(real), discriminator(fake.detach()))
-    d_optimizer.zero_grad()
-    d_loss.backward()
-    d_optimizer.step()
-    return d_loss.item(), g_loss.item()
 
 
 def _at_once(clean):
@@ -788,16 +779,10 @@ STEP_MISTAKES = [
         ("Which pictures share a batch norm's mean?", "Ask twice: `discriminator(real)`, `discriminator(fake...)`."),
     ),
     Mistake(
-        "generator first",
-        _generator_first,
-        "The order is turned: here the discriminator moves first, and the generator answers to the new one.",
-        ("Whose turn is first?", STEP_HINTS[0]),
-    ),
-    Mistake(
-        "both at once",
+        "old opponent",
         _at_once(clean=True),
-        "Both losses are computed before anybody moves: the generator answers to the discriminator of before its "
-        "step. Section 5 shows what moving at once does to such a game.",
+        "Your generator answers to the discriminator of *before* its move: it moves first, or both losses are "
+        "computed before anybody has moved. Section 5 shows what moving at once does to such a game.",
         ("Which discriminator should the generator face, the old one or the new one?", STEP_HINTS[1]),
     ),
     Mistake(
