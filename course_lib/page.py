@@ -123,31 +123,43 @@ def predict(key: str, question: str, options: list) -> Guess:
 
 
 class _Question:
-    """The question on the page: buttons where widgets live, the same words as a list elsewhere."""
+    """The question on the page: buttons while the kernel lives, the same words and the choice as a list after it."""
 
     def __init__(self, guess: Guess):
-        self.guess, self.box = guess, _buttons(guess)
+        self.guess, self.handle = guess, None
+        self.box = _buttons(guess, self.keep_still)
 
     def __repr__(self):
         return repr(self.guess)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
+        from course_lib.widgets.still import still
+
         listed = "".join(f"<li>{html.escape(str(option))}</li>" for option in self.guess.options)
-        data = {
-            "text/plain": repr(self),
-            "text/html": f"<p>{html.escape(self.guess.question)}</p><ul>{listed}</ul>",
-        }
-        if self.box is not None:
-            data["application/vnd.jupyter.widget-view+json"] = {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.box.model_id,
-            }
-        return data
+        page = f"<p>{html.escape(_asked(self.guess))}</p><ul>{listed}</ul>"
+        return still({"text/plain": repr(self), "text/html": page}, self.guess.question)
+
+    def _ipython_display_(self):
+        import ipywidgets
+
+        from course_lib.widgets.still import hider, show_still_and_live
+
+        live = ipywidgets.VBox([self.box, hider(self.guess.question)])
+        self.handle = show_still_and_live(self._repr_mimebundle_(), {}, live)
+
+    def keep_still(self):
+        """Write the choice into what a saved notebook keeps."""
+        if self.handle is not None:
+            self.handle.update(self._repr_mimebundle_(), raw=True)
 
 
-def _buttons(guess):
-    """One button an option (Tab moves, Space or Enter chooses; a tick marks the choice) that tells the guess."""
+def _asked(guess):
+    """The question, and what was chosen."""
+    return guess.question if guess.value is None else f"{guess.question} (kept: {guess.value})"
+
+
+def _buttons(guess, chosen):
+    """One button an option (Tab moves, Space or Enter chooses; a tick marks the choice); chosen() hears of it."""
     import ipywidgets
 
     plain = [str(option) for option in guess.options]
@@ -159,14 +171,14 @@ def _buttons(guess):
 
     def mark():
         for option, button in zip(guess.options, buttons, strict=True):
-            chosen = guess.value is not None and option == guess.value
-            button.icon, button.button_style = ("check", "info") if chosen else ("", "")
-        kept = "" if guess.value is None else f" (kept: {guess.value})"
-        question.value = f"{guess.question}{kept}"
+            kept = guess.value is not None and option == guess.value
+            button.icon, button.button_style = ("check", "info") if kept else ("", "")
+        question.value = _asked(guess)
 
     def keep(button):
         guess.choose(guess.options[buttons.index(button)])
         mark()
+        chosen()
 
     for button in buttons:
         button.on_click(keep)

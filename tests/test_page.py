@@ -108,8 +108,27 @@ def test_the_question_reads_without_widgets_and_escapes_its_words(shown):
     assert "<script>" not in bundle["text/html"] and "<b>" not in bundle["text/html"]
     assert "<li>&lt;script&gt;</li><li>no</li>" in bundle["text/html"]
     assert bundle["text/plain"] == repr(guess) == "is <b>5</b> & 6: <script>, no? (not answered yet)"
-    assert bundle[WIDGET]["model_id"] == shown[0].box.model_id
+    assert WIDGET not in bundle
     assert not any(isinstance(child, ipywidgets.HTML) for child in shown[0].box.children)
+
+
+def test_a_saved_notebook_keeps_the_question_and_the_choice_in_an_output_of_its_own(shown):
+    class Kept(list):
+        def update(self, bundle, raw):
+            assert raw
+            self.append(bundle)
+
+    predict("1.e", "half of it", [7, 5])
+    (question,) = shown
+    kept = Kept()
+    shown_raw = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda data, **how: (shown_raw.append(data), kept)[1])
+        question._ipython_display_()
+    still, live = shown_raw
+    assert "<li>7</li>" in still["text/html"] and WIDGET not in still and set(live) == {"text/plain", WIDGET}
+    _parts(question)[1][1].click()
+    assert "half of it (kept: 5)" in kept[-1]["text/html"]
 
 
 @pytest.mark.parametrize("options", [[5], [5, 5], [5, "5"], []])
