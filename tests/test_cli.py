@@ -208,6 +208,53 @@ def test_the_classifier_is_trained_by_steps_alone(small, tmp_path, capsys):
         assert "digit-classifier takes --steps" in capsys.readouterr().err
 
 
+def test_a_gan_is_trained_resumed_and_drawn_from(small, tmp_path, capsys, monkeypatch):
+    command = ["train", "mnist-gan", "--steps", "10", "--profile", "smoke", "--seed", "3", "--out"]
+    seen = []
+    monkeypatch.setattr(cli, "_draw_grid", lambda run, path, step: seen.append((step, run.draw(2))))
+    assert cli.main([*command, str(tmp_path / "whole")]) == 0
+    said = capsys.readouterr().out
+    card = json.loads(said[said.index("{") :])
+    assert card["command"] == "course train mnist-gan --seed 3 --profile smoke --steps 10"
+    assert [step for step, _ in seen] == list(range(1, 11)) and not torch.equal(seen[0][1], seen[-1][1])
+
+    def torn(run, path, step):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_draw_grid", torn)
+    monkeypatch.setattr(sys, "argv", ["course", "train", "mnist-gan"])
+    assert cli.main([*command, str(tmp_path / "parts")]) == 1
+    gc.collect()
+    assert "`course train mnist-gan --resume` goes on" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "_draw_grid", lambda *seen: None)
+    assert cli.main([*command, str(tmp_path / "parts"), "--resume"]) == 0
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+    out = tmp_path / "x.npy"
+    assert sample(out, "-n", 5, "--seed", 2, "--weights", tmp_path / "parts", "--png") == 0
+    expected = recipes.generate(recipes.load_generator(tmp_path / "whole"), 5, seed=2)
+    assert np.abs(np.load(out) - expected.numpy()).max() == 0
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    before = out.read_bytes()
+    capsys.readouterr()
+    for option, value, why in (
+        ("--sampler", "dpm", "draws in one pass"), ("--steps", "20", "draws in one pass"), ("--label", "7", "no labels")
+    ):  # fmt: skip
+        assert sample(out, "--weights", tmp_path / "parts", option, value) == 1
+        error = capsys.readouterr().err
+        assert f"expected no {option} with the GAN in" in error and why in error and error.count("\n") == 1
+    assert out.read_bytes() == before
+
+
+def test_a_gan_draws_a_picture_as_it_goes_and_takes_five_minutes(small, tmp_path):
+    assert cli.main(["train", "mnist-gan", "--steps", "1", "--profile", "smoke", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
+    asked = types.SimpleNamespace(name="mnist-gan", seed=0, steps=None, minutes=None, profile="smoke")
+    steps = cli._run_of(asked, tmp_path / "new").steps
+    assert abs(steps - 5 * 60 / made_up.STEP_SECONDS) <= 10
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -15,8 +15,9 @@ from course_lib import checkpoints, data, objectives, recipes, schedules
 from course_lib.checkpoints import CheckpointError
 from course_lib.denoiser import Denoiser, logit_normal_t, uniform_t
 from course_lib.evaluate import load_digit_features
+from course_lib.models.gan import Discriminator, Generator, StyleGenerator
 from course_lib.models.unet import UNet
-from course_lib.recipes import SAMPLERS, DigitClassifierRun, DigitRun, load_denoiser
+from course_lib.recipes import SAMPLERS, DigitClassifierRun, DigitRun, GanRun, generate, load_denoiser, load_generator
 from course_lib.types import Prediction
 
 draw = recipes.draw  # the real one, whatever is patched
@@ -227,6 +228,154 @@ def test_without_mnist_a_run_says_so(tmp_path, monkeypatch):
         with pytest.raises(data.DataError, match="neither here nor there"):
             make_run()
     assert list(tmp_path.iterdir()) == []
+
+
+# GANs
+
+
+def game(folder, recipe=None, **more):
+    return GanRun(folder, recipe or recipes.GAN, **({"steps": 6, "profile": "smoke"} | more))
+
+
+@pytest.mark.parametrize("change", [{}, {"style": True, "spectral": True, "r1": 1.0, "discriminator_steps": 2}])
+def test_a_stopped_gan_goes_on_and_ends_as_one_that_never_stopped(small, tmp_path, change):
+    recipe = replace(recipes.GAN, **change)
+    whole = game(tmp_path / "whole", recipe)
+    losses = follow(whole)
+    first = follow(game(tmp_path / "parts", recipe), until=2)
+    torch.manual_seed(99)
+    again = game(tmp_path / "parts", recipe)
+    assert first + follow(again, until=4) + follow(again) == losses and len(set(losses)) == 6
+    ends = [load_generator(tmp_path / part) for part in ("whole", "parts")]
+    assert torch.equal(weights(ends[0]), weights(ends[1])) and torch.equal(weights(ends[0]), weights(whole.generator))
+    assert all(torch.equal(weights(one), weights(other)) for one, other in zip(whole.nets, again.nets, strict=True))
+    assert torch.equal(generate(ends[0], 3), whole.draw(3))
+    assert len(list((tmp_path / "parts").iterdir())) == 2  # card and weights: the run is over
+
+
+@pytest.mark.parametrize("style", [False, True])
+def test_the_card_of_a_gan_says_what_was_done(small, tmp_path, style):
+    recipe = replace(recipes.GAN, style=style)
+    run = game(tmp_path, recipe, steps=3, seed=5, command="course train it --seed 5")
+    follow(run)
+    card = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
+    assert (card["kind"], card["steps"], card["seed"]) == ("digit generator", 3, 5)
+    assert card["command"] == "course train it --seed 5 --steps 3" and card["data"].startswith("MNIST")
+    assert card["recipe"] == json.loads(json.dumps(asdict(recipe)))
+    assert card["metrics"] == {"n": 1000, "frechet_distance": 1.5}
+    loaded = load_generator(tmp_path)
+    assert type(loaded) is (StyleGenerator if style else Generator) and card["weights_in_net"] == len(weights(loaded))
+    assert not loaded.training and not any(weight.requires_grad for weight in loaded.parameters())
+
+
+def test_a_gan_follows_its_recipe(small, tmp_path, monkeypatch):
+    calls, real = [], recipes.fit_gan
+
+    def watched(generator, discriminator, batches, **more):
+        calls.append((generator, discriminator, batches, more))
+        return real(generator, discriminator, batches, **more)
+
+    monkeypatch.setattr(recipes, "fit_gan", watched)
+    recipe = recipes.GanRecipe(
+        spectral=True, loss="hinge", lr=(0.01, 0.04), betas=(0.1, 0.9), batch=7, r1=0.5, gradient_penalty=2.0,
+        discriminator_steps=3, ema_decay=0.5,
+    )  # fmt: skip
+    run = game(tmp_path, recipe, steps=4, seed=2)
+    rates = [progress.lr for progress in run]
+    ((generator, discriminator, batches, more),) = calls
+    assert isinstance(generator, Generator) and isinstance(discriminator, Discriminator)
+    assert any(name.endswith("weight.original") for name, _ in discriminator.named_parameters())
+    assert (batches.size, batches.seed, more["seed"], more["ema"].decay) == (7, 2, 2, 0.5) and batches.labels is None
+    for name in ("loss", "betas", "r1", "gradient_penalty", "smooth", "discriminator_steps"):
+        assert more[name] == getattr(recipe, name)
+    assert [round(rate, 10) for rate in rates] == [0.01, 0.0075, 0.005, 0.0025]
+    assert more["lr"](0.5) == (0.005, 0.02)
+
+
+def test_the_seed_and_the_minutes_of_a_gan(small, tmp_path):
+    ends = [(follow(run), weights(run.nets[0])) for run in (game(tmp_path / str(k), seed=k // 2) for k in range(3))]
+    assert ends[0][0] == ends[1][0] != ends[2][0] and torch.equal(ends[0][1], ends[1][1])
+    assert abs(game(tmp_path / "m", steps=None, minutes=2).steps - 2 * 60 / made_up.STEP_SECONDS) <= 5
+
+
+def test_the_real_pace_of_a_gan_is_measured_on_a_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "mnist", made_up.digits)
+    run = game(tmp_path, replace(recipes.GAN, batch=4))
+    torch.manual_seed(0)
+    fresh = Generator(**run.size)
+    assert run.step_seconds > 0 and torch.equal(weights(run.nets[0]), weights(fresh))
+    assert run.ema.updates == 0 and list(tmp_path.iterdir()) == []
+
+
+def test_runs_of_the_other_kind_do_not_meet(small, tmp_path):
+    follow(game(tmp_path / "gan"), until=2)
+    with pytest.raises(CheckpointError, match="choose another folder"):
+        follow(make(tmp_path / "gan"))
+    follow(make(tmp_path / "diffusion"), until=2)
+    with pytest.raises(CheckpointError, match="choose another folder"):
+        follow(game(tmp_path / "diffusion"))
+    for run, other in ((DigitRun, recipes.GAN), (GanRun, recipes.QUICK)):
+        with pytest.raises(TypeError, match=r"expected a (Digit|Gan)Recipe, such as recipes\.(QUICK|GAN), got"):
+            run(tmp_path / "new", other, steps=3)
+
+
+def test_the_recipe_that_ships_is_what_a_run_takes_by_itself(small, tmp_path):
+    assert GanRun(tmp_path, steps=2, profile="smoke").recipe == recipes.GAN
+    assert DigitRun(tmp_path, steps=2, profile="smoke").recipe == recipes.QUICK
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory):
+    """A GAN that was trained for two steps."""
+    folder = tmp_path_factory.mktemp("gan")
+    with pytest.MonkeyPatch.context() as patch:
+        made_up.install(patch.setattr)
+        follow(game(folder, steps=2))
+    return folder
+
+
+def test_the_same_call_generates_the_same_digits(gan):
+    for net in (load_generator(gan), StyleGenerator(latent=4, width=4)):
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        first = generate(net, 6, seed=4)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.manual_seed(2)
+        assert torch.equal(generate(net, 6, seed=4), first) and not torch.equal(generate(net, 6, seed=5), first)
+        assert (first.shape, first.dtype) == ((6, 1, 28, 28), torch.float32) and float(first.abs().max()) <= 1
+        assert not first.requires_grad and len(generate(net, 253)) == 253
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: card.pop("recipe"),
+        lambda card: card.pop("net"),
+        lambda card: card["recipe"].pop("style"),
+        lambda card: card["recipe"].update(style=True),
+        lambda card: card["net"].update(width=12),
+        lambda card: card["net"].update(depth=3),
+        lambda card: card["net"].update(size=40),
+        lambda card: card.update(net=[]),
+    ],
+)
+def test_a_card_of_another_generator_is_refused(gan, tmp_path, change):
+    shutil.copytree(gan, tmp_path / "copy")
+    changed(tmp_path / "copy", change)
+    with pytest.raises(CheckpointError, match=r"expected the generator of a GAN of digits in .*, got other weights"):
+        load_generator(tmp_path / "copy")
+
+
+def test_generators_and_denoisers_are_not_taken_for_each_other(gan, trained):
+    with pytest.raises(CheckpointError, match="expected a diffusion model of digits"):
+        load_denoiser(gan)
+    with pytest.raises(CheckpointError, match="expected the generator of a GAN of digits"):
+        load_generator(trained)
+    with pytest.raises(TypeError, match="expected a generator, such as load_generator gives, got Denoiser"):
+        generate(load_denoiser(trained), 3)
+    for wrong, said in (({"n": 0}, "expected n of at least 1"), ({"seed": -1}, "expected seed in")):
+        with pytest.raises(ValueError, match=said):
+            generate(**({"generator": load_generator(gan), "n": 2} | wrong))
 
 
 # The classifier
