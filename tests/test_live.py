@@ -3,12 +3,14 @@
 import asyncio
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from jupyter_client.manager import KernelManager
 from matplotlib.figure import Figure
 
 from course_lib import widgets
@@ -202,6 +204,55 @@ def test_the_kernels_interrupt_counts_as_stop():
     companion.controls["steps"].value = 9
     companion.run()
     assert companion.said.startswith("Stopped after 4 of 9 steps") and len(frames(companion)) == 5
+
+
+KERNEL_CODE = """
+import sys, time
+sys.path.insert(0, {folder!r})
+import test_live
+from course_lib.widgets import live
+companion = live(lambda steps: test_live.steps_of(steps, seconds=0.1), alt="a", steps=(1, 100, 2))
+companion.controls["steps"].value = 100
+print(companion._draw.model_id, companion._stop.model_id)
+"""
+
+
+def test_a_real_kernel_hears_stop_between_two_steps_and_runs_a_cell_meanwhile():
+    manager = KernelManager()
+    manager.kernel_spec.argv[0] = sys.executable
+    manager.start_kernel()
+    kernel = manager.blocking_client()
+    said = []
+
+    def run(code):
+        said.clear()
+        reply = kernel.execute_interactive(
+            code, timeout=120, output_hook=lambda message: said.append(message["content"].get("text", ""))
+        )
+        assert reply["content"]["status"] == "ok", reply["content"]
+        return "".join(said).strip()
+
+    def click(button):
+        data = {"method": "custom", "content": {"event": "click"}}
+        kernel.shell_channel.send(kernel.session.msg("comm_msg", {"comm_id": button, "data": data}))
+
+    try:
+        kernel.start_channels()
+        kernel.wait_for_ready(timeout=120)
+        draws, stops = run(KERNEL_CODE.format(folder=str(Path(__file__).parent))).split()
+        click(draws)
+        done = int(run("print(companion._line.done)"))
+        while done < 3:
+            done = int(run("print(companion._line.done)"))
+        click(stops)
+        while run("print(companion.running)") == "True":
+            pass
+        sentence = run("print(companion.said)")
+    finally:
+        kernel.stop_channels()
+        manager.shutdown_kernel(now=True)
+    stopped = int(re.search(r"Stopped after (\d+) of 100 steps", sentence)[1])
+    assert done <= stopped < done + 30
 
 
 # ---- errors -----------------------------------------------------------------------------------------------------

@@ -52,17 +52,11 @@ class Explorer:
     sentence under it now. In a saved page, where nothing can move, the last picture and its words remain.
     """
 
-    def __init__(
-        self, draw: Callable[..., Any], alt: str | Callable[..., str], controls: dict[str, Any]
-    ) -> None:
+    def __init__(self, draw: Callable[..., Any], alt: str | Callable[..., str], controls: dict[str, Any]) -> None:
         if not callable(draw):
-            raise TypeError(
-                f"expected draw to be a function that returns a Figure, got {type(draw).__name__}"
-            )
+            raise TypeError(f"expected draw to be a function that returns a Figure, got {type(draw).__name__}")
         if not callable(alt) and not (isinstance(alt, str) and alt.strip()):
-            raise ValueError(
-                "expected alt, a sentence or a function that returns one: say what there is to see"
-            )
+            raise ValueError("expected alt, a sentence or a function that returns one: say what there is to see")
         self.draw, self.alt = draw, alt
         self.controls, self._ends = make_controls(controls)
         self.png, self.words = self._drawn()

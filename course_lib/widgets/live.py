@@ -133,19 +133,19 @@ class Companion:
 
     def _buttons(self) -> tuple[Any, Any, Any]:
         """The Draw button, the Stop button, and the line that says how far it is."""
-        look = {"width": "7rem", "flex": "0 0 auto"}
+        look = {"width": "112px", "flex": "0 0 auto"}
         draw = ipywidgets.Button(description="Draw", icon="play", button_style="primary", layout=look)
         stop = ipywidgets.Button(description="Stop", icon="stop", disabled=True, layout=look)
         draw.tooltip, stop.tooltip = "Draw again with these values", "Stop after the step it is at"
         draw.on_click(lambda _: self._pressed())
         stop.on_click(lambda _: self.stop())
         line = _line_class()(done=self._drawing.count, total=self._drawing.total)
-        line.layout = {"flex": "1 1 18rem", "min_width": "0"}
+        line.layout = {"flex": "1 1 288px", "min_width": "0"}
         return draw, stop, line
 
     def _box(self) -> Any:
         for control in self.controls.values():
-            control.layout.width, control.layout.max_width = "22rem", "100%"
+            control.layout.width, control.layout.max_width = "344px", "100%"
             control.observe(self._moved, "value")
         wrap = {"flex_flow": "row wrap", "max_width": "100%"}
         rows = [
@@ -154,7 +154,7 @@ class Companion:
             self.player.widget,
             hider(self._name),
         ]
-        box = ipywidgets.VBox(rows, layout={"max_width": "46rem"})
+        box = ipywidgets.VBox(rows, layout={"max_width": "736px"})
         box.add_class("course-live")
         return box
 

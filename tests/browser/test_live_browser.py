@@ -48,7 +48,7 @@ def notebook(lab, open_page):
             nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), path)
         page, complaints = open_page(**{"viewport": {"width": 1200, "height": 1000}, **look})
         open_notebook(page, base, name)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         if run:
             page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
             page.wait_for_selector(f"{IN_FRONT} .course-live .step-player[data-at]")
@@ -74,6 +74,15 @@ def choose(page, name):
     page.locator(".course-live select").first.select_option(label=name)
 
 
+def stop(page):
+    """Press Stop in the middle of a slow run of 50 steps, and return how many were drawn: hardly more than before."""
+    before = int(page.inner_text(".course-live .count").split()[1])
+    page.get_by_role("button", name="Stop").click()
+    done = int(re.search(r"Stopped after (\d+) of 50 steps", says(page, "Stopped after"))[1])
+    assert before <= done <= before + 10 < 50  # two seconds, if the machine has nothing else to do
+    return done
+
+
 def answer(page, word):
     """Run another cell that prints a word, and return what it printed; the cell may be out of sight."""
     return page.evaluate(
@@ -89,7 +98,7 @@ def answer(page, word):
 
 
 def test_a_moved_control_and_draw_show_a_new_run(notebook, screenshot):
-    page, complaints, path = notebook("live.ipynb")
+    page, complaints, _ = notebook("live.ipynb")
     assert said(page) == "Drawn with sampler = ddim, steps = 6, eta = 0, seed = 0."
     assert reaches(page, 6) and words(page) == "t = 0: the end, as the run left it"
     assert page.locator(".jp-OutputArea iframe").evaluate("frame => frame.getBoundingClientRect().height") == 0
@@ -115,7 +124,7 @@ def test_a_moved_control_and_draw_show_a_new_run(notebook, screenshot):
 
 
 def test_stop_is_heard_between_two_steps_and_the_notebook_answers_meanwhile(notebook, screenshot):
-    page, complaints, path = notebook("slow.ipynb")
+    page, complaints, _ = notebook("slow.ipynb")
     choose(page, "slow")
     page.locator(".course-live .noUi-handle").first.focus()
     page.keyboard.press("End")
@@ -125,12 +134,8 @@ def test_stop_is_heard_between_two_steps_and_the_notebook_answers_meanwhile(note
     assert answer(page, "meanwhile") == "meanwhile\n" and said(page).startswith("Drawing with sampler = slow")
     page.wait_for_selector(".course-live .step-player .ends span:has-text('t = 50')")  # what is drawn so far
     screenshot(page, "drawing")
-    begun = time.monotonic()
-    page.get_by_role("button", name="Stop").click()
-    sentence = says(page, "Stopped after")
-    assert time.monotonic() - begun < 2
-    done = int(re.search(r"Stopped after (\d+) of 50 steps", sentence)[1])
-    assert done < 40 and reaches(page, done) and words(page) == f"t = {50 - done}: the end, as the run left it"
+    done = stop(page)
+    assert reaches(page, done) and words(page) == f"t = {50 - done}: the end, as the run left it"
     assert page.get_by_role("button", name="Stop").is_disabled()
     screenshot(page, "stopped")
     page.get_by_role("button", name="Draw").click()
@@ -142,7 +147,7 @@ def test_stop_is_heard_between_two_steps_and_the_notebook_answers_meanwhile(note
 
 
 def test_an_error_is_a_sentence_and_the_picture_stays(notebook, screenshot):
-    page, complaints, path = notebook("broken.ipynb")
+    page, complaints, _ = notebook("broken.ipynb")
     before = ink(page)
     choose(page, "broken")
     page.get_by_role("button", name="Draw").click()
@@ -153,7 +158,7 @@ def test_an_error_is_a_sentence_and_the_picture_stays(notebook, screenshot):
 
 
 def test_a_notebook_opened_again_has_the_last_run_and_no_error(notebook, screenshot):
-    page, complaints, path = notebook("again.ipynb")
+    page, _, path = notebook("again.ipynb")
     page.locator(".course-live .noUi-handle").first.focus()
     page.keyboard.press("ArrowRight")
     says(page, "Press Draw to see .*steps = 7")
@@ -164,7 +169,7 @@ def test_a_notebook_opened_again_has_the_last_run_and_no_error(notebook, screens
     assert "squares in 7 steps" in path.read_text(encoding="utf-8")
     page.evaluate("window.jupyterapp.commands.execute('kernelmenu:shutdown')")
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel")
-    page, complaints, path = notebook("again.ipynb", run=False)
+    page, _, _ = notebook("again.ipynb", run=False)
     frame = page.wait_for_selector(f"{IN_FRONT} .jp-OutputArea iframe[title='squares in 7 steps']").content_frame()
     frame.wait_for_selector(".step-player[data-at='7']")
     frame.focus(".slider")
