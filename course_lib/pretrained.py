@@ -34,6 +34,7 @@ from course_lib.types import Prediction, Predictor, noise_like
 __all__ = ["CHOICES", "Choice", "Codec", "PretrainedError", "load_pipeline", "open_pipeline", "times"]
 
 GB = 1e9  # bytes
+PATIENCE = 10  # seconds without an answer, then the hub counts as not reachable
 #: what a network may predict, by diffusers' names
 OBJECTIVES = {"epsilon": objectives.eps, "v_prediction": objectives.v, "sample": objectives.x0}
 #: the parts of a pipeline that have weights, and what their files are called
@@ -364,10 +365,23 @@ def _fetched(choice: Choice, device: torch.device, memory: float | None) -> Path
         )
     weights = [f"*/{_file(name, 'fp16' if half else None)}" for name in set(WEIGHTS.values())]
     wanted = ["model_index.json", "*/*.json", "tokenizer/*.txt", *weights]  # no pickle among them
-    try:
-        return Path(snapshot_download(choice.id, revision=choice.revision, allow_patterns=wanted))
+    silent = _knock(choice)
+    try:  # a whole copy in the cache outlives the model's removal from the hub
+        return Path(snapshot_download(choice.id, revision=choice.revision, allow_patterns=wanted,
+                                      local_files_only=silent is not None))  # fmt: skip
     except Exception as error:  # whatever a network, a hub and a disk can do
-        raise PretrainedError(_not_fetched(error)) from error
+        raise PretrainedError(_not_fetched(silent or error)) from error
+
+
+def _knock(choice: Choice) -> Exception | None:
+    """Ask the hub once whether it has a model, as snapshot_download would go on asking for half a minute."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(choice.id, revision=choice.revision, timeout=PATIENCE)
+    except Exception as error:
+        return error
+    return None
 
 
 def _not_fetched(error: Exception) -> str:

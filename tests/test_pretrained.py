@@ -398,6 +398,14 @@ def test_the_first_model_that_the_hub_has_is_fetched_once(hub, saved):
     assert worst(ours(again, PROMPTS), ours(pipe, PROMPTS)) == 0
 
 
+def test_what_the_cache_has_outlives_its_removal_from_the_hub(hub, saved):
+    hub.models = {"good/sd": saved}
+    search(choice("good/sd"))
+    for fate in (None, "gated"):
+        hub.models = {"good/sd": fate}
+        assert search(choice("good/sd"))[1][0].startswith("good/sd, float32 on cpu")
+
+
 def test_a_gated_model_is_passed_over(hub):
     hub.models = {"gated/sd": "gated"}
     _, said = search(choice("gated/sd"))
@@ -448,7 +456,9 @@ def test_a_half_downloaded_cache_is_no_pipeline(monkeypatch, hub, saved, tmp_pat
     assert said[0].startswith("good/sd is passed over: ") and said[1:] == [MINIATURE]
 
 
-def test_a_full_disk_is_told(monkeypatch):
+def test_a_full_disk_is_told(monkeypatch, hub, saved):
+    hub.models = {"good/sd": saved}
+
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
