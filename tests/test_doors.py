@@ -23,14 +23,17 @@ from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, unifor
 from course_lib.ema import EMA
 from course_lib.evaluate import evaluate_digits
 from course_lib.features import DigitClassifier, DigitFeatures
+from course_lib.gan_losses import discriminator_loss, generator_loss, gradient_penalty, r1_penalty
 from course_lib.likelihood import bits_per_dim, log_likelihood
 from course_lib.models.exact import ExactPredictor, GaussianMixture
+from course_lib.models.gan import Discriminator, Generator, ModulatedConv, StyleGenerator
 from course_lib.models.mlp import MLP, TimeEmbedding
 from course_lib.models.unet import UNet
 from course_lib.muon import Muon, orthogonal
-from course_lib.recipes import draw, muon
+from course_lib.recipes import draw, generate, muon
 from course_lib.samplers import ddim_step, dpm_step, heun_step, sample, sample_steps
 from course_lib.train import fit
+from course_lib.train_gan import fit_gan
 from course_lib.types import Prediction, Step
 
 LIBRARY = Path(course_lib.__file__).resolve().parent
@@ -176,6 +179,10 @@ def walk(**given):
     return list(sample_steps(**given))
 
 
+def play(**given):
+    return list(fit_gan(**given))
+
+
 def train(**given):
     return list(fit(**given))
 
@@ -187,6 +194,22 @@ def train_for(loss):
 def method(function, *inputs):
     """Bind some inputs by position, so that a method is thrown at like a function."""
     return lambda **given: function(*inputs, **given)
+
+
+MAKES, JUDGES = torch.nn.Linear(2, 2), torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0))
+STYLES = StyleGenerator(latent=2, width=2)
+LOGITS = nothing(NONE, FLOATS, tensors([(), (3, 1), (0,)]), tensors([(3,)], [torch.int64]))
+KINDS = nothing(NONE, INTEGERS, st.just("gan"))
+SWITCHES = nothing(NONE, INTEGERS, FLOATS)
+GAN_RATES = NEGATIVE.filter(lambda lr: lr != ()) | st.sampled_from([(1.0,), (1.0, 1.0, 1.0), (1.0, -1.0), ("a", 1.0)])
+
+
+def steep(real):
+    """Take R1 of a plane, with logits that follow from real if it lets them."""
+    if isinstance(real, torch.Tensor) and real.is_floating_point() and real.ndim == 2 and real.numel():
+        real = real.clone().requires_grad_()
+        return r1_penalty(real.sum(1), real)
+    return r1_penalty(torch.ones(3, requires_grad=True), real)
 
 
 LIKE_NO_MATRIX = nothing(NONE, INTEGERS, FLOATS, tensors([(3,), (), (2, 2, 2)]), tensors([(2, 2)], [torch.int64]))
@@ -315,6 +338,49 @@ DOORS = [
         {"x": PLANE | st.just(X.double()), "time": FRACTIONS | tensors([(2,)]), "label": LABELS},
     ),
     ("MLP() without classes", NET, {"x": X, "time": torch.rand(3), "label": None}, {"label": LABELS}),
+    (
+        "Generator", Generator, {"latent": 2, "channels": 1, "size": 28, "width": 2},
+        {"latent": WHOLE, "channels": WHOLE, "size": WHOLE | st.sampled_from([27, 30, 64]), "width": WHOLE},
+    ),
+    ("Generator()", Generator(latent=2, width=2), {"z": X}, {"z": PLANE | st.just(X.double())}),
+    (
+        "StyleGenerator", StyleGenerator, {"latent": 2, "channels": 1, "size": 32, "width": 2, "depth": 1},
+        {
+            "latent": WHOLE, "channels": WHOLE, "size": WHOLE | st.sampled_from([27, 30, 64]), "width": WHOLE,
+            "depth": WHOLE,
+        },
+    ),
+    (
+        "StyleGenerator()", STYLES, {"z": X, "generator": None},
+        {"z": PLANE | st.just(X.double()), "generator": GENERATOR},
+    ),
+    (
+        "StyleGenerator.synthesis", STYLES.synthesis, {"w": torch.ones(3, 4, 2), "generator": None},
+        {"w": PLANE | tensors([(3, 3, 2), (3, 4, 3)]) | st.just(X.double()), "generator": GENERATOR},
+    ),
+    (
+        "StyleGenerator.mix", STYLES.mix, {"z_a": X, "z_b": X, "crossover": 2, "generator": None},
+        {
+            "z_a": PLANE | st.just(X[:2]), "z_b": PLANE | st.just(X[:2]), "generator": GENERATOR,
+            "crossover": nothing(NONE, FLOATS, st.integers(5), st.integers(max_value=-1)),
+        },
+    ),
+    (
+        "ModulatedConv", ModulatedConv, {"channels_in": 2, "channels_out": 3, "kernel": 3, "demodulate": True},
+        {"channels_in": WHOLE, "channels_out": WHOLE, "kernel": WHOLE, "demodulate": SWITCHES},
+    ),
+    (
+        "Discriminator", Discriminator,
+        {"channels": 1, "size": 28, "width": 2, "spectral": False, "batch_norm": False},
+        {
+            "channels": WHOLE, "size": WHOLE | st.sampled_from([27, 30, 64]), "width": WHOLE, "spectral": SWITCHES,
+            "batch_norm": SWITCHES,
+        },
+    ),
+    (
+        "Discriminator()", Discriminator(width=2), {"x": torch.zeros(4, 1, 28, 28)},
+        {"x": NOT_DIGITS | st.just(DIGITS.double())},
+    ),
     ("TimeEmbedding", TimeEmbedding, {"width": 4}, {"width": WHOLE | st.sampled_from([1, 3, 5])}),
     ("TimeEmbedding()", TimeEmbedding(4), {"time": torch.rand(3)}, {"time": FRACTIONS}),
     (
@@ -404,7 +470,42 @@ DOORS = [
         "bits_per_dim", bits_per_dim, {"log_prob": torch.ones(3), "x": X},
         {"log_prob": nothing(NONE, FLOATS, tensors([(2,), (3, 1), ()])), "x": BATCH},
     ),
+    (
+        "discriminator_loss", discriminator_loss,
+        {"real_logits": X[:, 0], "fake_logits": X[:, 0], "kind": "minimax", "smooth": 0.1},
+        {"real_logits": LOGITS, "fake_logits": LOGITS, "kind": KINDS | st.just("hinge"), "smooth": NOT_SHARE},
+    ),
+    (
+        "generator_loss", generator_loss, {"fake_logits": X[:, 0], "kind": "hinge"},
+        {"fake_logits": LOGITS, "kind": KINDS},
+    ),
+    ("r1_penalty", steep, {"real": X}, {"real": BATCH}),
+    (
+        "gradient_penalty", gradient_penalty, {"discriminator": JUDGES, "real": X, "fake": X, "generator": None},
+        {
+            "discriminator": NOT_CALLABLE | st.sampled_from([lambda x: None, lambda x: x, lambda x: torch.ones(3)]),
+            "real": BATCH, "fake": LIKE_X, "generator": GENERATOR,
+        },
+    ),
     # F3: runs
+    (
+        "fit_gan", play,
+        {
+            "generator": MAKES, "discriminator": JUDGES, "batches": [X, X], "steps": 2, "loss": "non_saturating",
+            "lr": 0.0, "betas": (0.5, 0.9), "r1": 0.0, "gradient_penalty": 0.0, "smooth": 0.1,
+            "discriminator_steps": 1, "latent": 2, "ema": None, "seed": 0, "name": "",
+        },
+        {
+            "generator": MODULES | st.sampled_from([torch.nn.ReLU(), torch.nn.Linear(2, 3)]),
+            "discriminator": MODULES | st.sampled_from([torch.nn.ReLU(), torch.nn.Linear(2, 1)]),
+            "batches": nothing(NONE, INTEGERS, st.just(X), st.just([]), st.just([X]), st.just([(X, T), (X, T)])),
+            "steps": WHOLE, "loss": KINDS | st.just("hinge"), "lr": GAN_RATES | UNREAL.map(lambda r: lambda share: r),
+            "betas": nothing(NONE, FLOATS) | st.sampled_from([(0.9,), (0.9, 1), (-0.1, 0.9), (NAN, 0.9), ("a", "b")]),
+            "r1": NEGATIVE, "gradient_penalty": NEGATIVE, "smooth": NOT_SHARE, "discriminator_steps": WHOLE,
+            "latent": WHOLE, "ema": nothing(INTEGERS, st.just(NET)), "seed": SEEDS,
+            "name": INTEGERS | FLOATS | st.just({}) | NONE,
+        },
+    ),
     ("EMA", EMA, {"net": NET, "decay": 0.9}, {"net": MODULES, "decay": NOT_SHARE | st.just(1)}),
     ("EMA.update", EMA(NET).update, {"net": NET}, {"net": MODULES | st.just(MLP(dim=2, width=6, depth=1))}),
     (
@@ -449,6 +550,10 @@ DOORS = [
             "sampler": nothing(NONE, INTEGERS, st.just([])), "steps": WHOLE | st.integers(11), "seed": SEEDS,
             "label": nothing(FLOATS, st.booleans(), st.integers(3), st.integers(max_value=-1)),
         },
+    ),
+    (
+        "generate", generate, {"generator": Generator(latent=2, width=2), "n": 2, "seed": 0},
+        {"generator": MODULES | st.just(NET), "n": WHOLE, "seed": SEEDS},
     ),
     (
         "evaluate_digits",

@@ -18,6 +18,7 @@ from course_lib.ema import EMA
 from course_lib.models.unet import UNet
 from course_lib.parallel import agreed, average_over_processes, is_first_process, processes, share_of
 from course_lib.train import fit
+from course_lib.train_gan import fit_gan
 
 STEPS = 6
 
@@ -35,6 +36,16 @@ def train(folder=None, size=8):
 
     losses = [p.loss for p in fit(loss, net, batches, steps=STEPS, lr=3e-3, ema=ema, folder=folder)]
     return losses, flat(net), flat(ema.net)
+
+
+def game():
+    """Train a tiny GAN in the plane, without batch norm, for some steps; its losses and its weights."""
+    torch.manual_seed(0)
+    makes = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    judges = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Softplus(), torch.nn.Linear(8, 1), torch.nn.Flatten(0))
+    x = torch.randn(24, 2, generator=torch.Generator().manual_seed(1))
+    reports = fit_gan(makes, judges, data.batches(x, 8), steps=STEPS, lr=1e-2, r1=1.0, discriminator_steps=2, latent=3)
+    return [[p.loss, p.discriminator_loss] for p in reports], flat(makes), flat(judges)
 
 
 def recipe_run(folder):
@@ -63,6 +74,7 @@ def one_of_two(place):
         seen["count"], seen["first"], seen["agreed"] = count, is_first_process(), agreed(3.5 + rank)
         seen["share"] = [share_of(8).start, share_of(8).stop]
         seen["fit"] = train(place / f"fit-{rank}")
+        seen["game"] = game()
         seen["recipe"] = recipe_run(place / f"recipe-{rank}")
         try:
             train(size=7)
@@ -106,6 +118,15 @@ def test_two_processes_have_the_losses_and_weights_of_one(two, rank):
     assert len(losses) == STEPS and furthest(found[0], losses) < 1e-5
     assert furthest(found[1], weights) < 1e-4 and furthest(found[2], averages) < 1e-4
     assert furthest(found[1], two.seen[0]["fit"][1]) == 0
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_two_processes_play_the_game_of_one(two, rank):
+    losses, makes, judges = game()
+    found = two.seen[rank]["game"]
+    assert len(losses) == STEPS and furthest(found[0], losses) < 1e-5
+    assert furthest(found[1], makes) < 1e-4 and furthest(found[2], judges) < 1e-4
+    assert found[1:] == two.seen[0]["game"][1:]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
