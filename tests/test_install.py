@@ -68,6 +68,20 @@ def test_what_ci_cannot_have_may_be_skipped(verdict, report):
     assert verdict.complaints(report(*cases), FILES) == []
 
 
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ("everyday", "needs the classic Notebook, which only Colab's environment has"),
+        ("colab", "needs JupyterLab, which Colab's environment does not have"),
+    ],
+)
+def test_what_runs_in_the_other_environment_may_be_left_to_it(verdict, report, environment, reason):
+    skipped = report(PASSED[0], ("tests/test_a.py", "skipped", reason))
+    assert verdict.complaints(skipped, FILES, environment) == []
+    (other,) = {"everyday", "colab"} - {environment}
+    assert [told for told in verdict.complaints(skipped, FILES, other) if "CI must give it what it needs" in told]
+
+
 def test_a_report_of_windows_names_the_same_files(verdict, report):
     cases = [(file.replace("/", "\\"), outcome, message) for file, outcome, message in PASSED]
     assert verdict.complaints(report(*cases), FILES) == []

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -35,13 +37,9 @@ def browser():
         started.close()
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
-    """Start JupyterLab once for all tests, in a folder of its own; return its address and the folder.
-
-    Notebook 7 stands beside it on the same server, where it is installed.
-    """
-    pytest.importorskip("jupyterlab", reason="needs JupyterLab, which Colab's environment does not have")
+@contextmanager
+def server(tmp_path_factory, module, option, *more):
+    """Start a notebook server in a folder of its own; give its address and the folder."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -49,12 +47,10 @@ def lab(tmp_path_factory):
     kept = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
             "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
     places = {name: str(home / name) for name in kept}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-               f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=course",
-               f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
-               "--JupyterNotebookApp.expose_app_in_browser=True"]  # fmt: skip
-    with (home / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, env={**os.environ, **places}, cwd=folder, stdout=log, stderr=log)
+    command = [sys.executable, "-m", module, "--no-browser", "--allow-root", f"--{option}.ip=127.0.0.1",
+               f"--{option}.port={port}", f"--{option}.port_retries=0", *more]  # fmt: skip
+    with (home / "log").open("w") as log:
+        running = subprocess.Popen(command, env={**os.environ, **places}, cwd=folder, stdout=log, stderr=log)
     base = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -62,12 +58,31 @@ def lab(tmp_path_factory):
                 urllib.request.urlopen(f"{base}/api?token=course", timeout=5)
                 break
             except OSError:
-                assert server.poll() is None, (home / "lab.log").read_text()
+                assert running.poll() is None, (home / "log").read_text()
                 time.sleep(0.5)
         yield base, folder
     finally:
-        server.terminate()
-        server.wait(30)
+        running.terminate()
+        running.wait(30)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """Start JupyterLab once for all tests; Notebook 7 stands beside it on the same server, where it is installed."""
+    pytest.importorskip("jupyterlab", reason="needs JupyterLab, which Colab's environment does not have")
+    exposed = ("--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True")
+    token = "--IdentityProvider.token=course"
+    with server(tmp_path_factory, "jupyterlab", "ServerApp", token, *exposed) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def classic(tmp_path_factory):
+    """Start the classic Notebook 6 once for all tests: the page that goes with Colab's ipywidgets 7.7.1."""
+    if int(version("ipywidgets").split(".")[0]) > 7:
+        pytest.skip("needs the classic Notebook, which only Colab's environment has")
+    with server(tmp_path_factory, "notebook", "NotebookApp", "--NotebookApp.token=course") as started:
+        yield started
 
 
 @pytest.fixture
