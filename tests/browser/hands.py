@@ -1,10 +1,16 @@
 """What a reader does with a page: open a notebook, drag a slider; and what there is to see of a player."""
 
+import uuid
 
-def open_notebook(page, base, name, app="lab/tree"):
-    """Open a notebook in JupyterLab, or in Notebook 7 (app="notebooks"), and wait for its kernel."""
-    page.set_default_timeout(120_000)
-    page.goto(f"{base}/{app}/{name}?token=course")
+
+def open_notebook(page, base, name, app="lab"):
+    """Open a notebook in JupyterLab, or in Notebook 7 (app="notebooks"), and wait for its kernel.
+
+    The workspace is a new one: otherwise JupyterLab would open what another test had open on the same server.
+    """
+    page.set_default_timeout(240_000)
+    place = f"lab/workspaces/{uuid.uuid4().hex}/tree" if app == "lab" else app
+    page.goto(f"{base}/{place}/{name}?token=course")
     kernel_is_idle(page)
 
 

@@ -22,7 +22,7 @@ ERRORS = f"""() => {SHOWN}.content.widgets.flatMap((cell) => cell.model.sharedMo
   (output) => output.output_type === "error").map((output) => `${{output.ename}}: ${{output.evalue}}`)"""
 
 
-@pytest.fixture(params=["lab/tree", "notebooks"], ids=["lab", "notebook"])
+@pytest.fixture(params=["lab", "notebooks"], ids=["lab", "notebook"])
 def lesson(request, lab, open_page, screenshot):
     """The student edition of lesson 00, opened where it stands alone in a folder."""
     base, folder = lab
