@@ -317,12 +317,15 @@ def load_pipeline(
 
 
 def _device(asked: str | torch.device | None) -> torch.device:
-    if asked is None:
-        asked = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     try:
-        return torch.device(asked)
+        device = torch.device(next(name for name, is_here in here.items() if is_here) if asked is None else asked)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"expected device cuda, mps or cpu, got {described(asked)}") from error
+    if not here.get(device.type):
+        found = " or ".join(name for name, is_here in here.items() if is_here)
+        raise ValueError(f"expected device {found}, which this machine has, got {device}: leave device out")
+    return device
 
 
 def _places(choices: Sequence[Choice], device: torch.device, memory: float | None, unasked: bool) -> Iterator[_Place]:

@@ -504,6 +504,12 @@ def test_without_a_gpu_nothing_is_downloaded_unasked(monkeypatch, hub):
     assert hub.asked == []
 
 
+def test_a_device_that_is_not_here_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="which this machine has, got cuda: leave device out"):
+        load_pipeline(device="cuda")
+
+
 def spoil(folder, how):
     """Break the copy of a pipeline's folder in one of the ways in which they come."""
     unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
