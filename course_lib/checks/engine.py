@@ -38,6 +38,7 @@ import traceback
 from _thread import interrupt_main
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,15 @@ def stand_in(exercise: Exercise) -> Verdict:
     return Verdict("note", f"{says} To check yours, run the cell that defines it, then this one again.")
 
 
+@cache
+def _own_first(judge, reference):
+    """Judge the course's own function once: what torch imports on the way is not on the student's clock."""
+    with _same_random_numbers():
+        judge(reference)
+
+
 def _judged(exercise, function):
+    _own_first(exercise.judge, exercise.reference)
     outcome = Outcome()
     with _same_random_numbers():
         _guarded(outcome, exercise.seconds, lambda: exercise.judge(function))

@@ -197,14 +197,16 @@ function paintCurve(canvas, player) {
   line(context, [[left, y(low)], [width - left, y(low)]]);
   line(context, [[x(at), top - 2], [x(at), height]]);
   runs.forEach((run, r) => {
-    const points = rows.map((row, k) => [x(k), y(run.frames[row[r]].curve)]).filter(([, value]) => Number.isFinite(value));
+    const values = rows.map((row) => run.frames[row[r]].curve);
+    const points = values.map((value, k) => [x(k), y(value)]).filter((_, k) => Number.isFinite(values[k]));
     context.strokeStyle = context.fillStyle = look.run[r % look.run.length];
     context.lineWidth = 2;
     context.setLineDash([[], [6, 4], [2, 3]][r % 3]); // never colour alone
     line(context, points);
     context.setLineDash([]);
+    if (!Number.isFinite(values[at])) return; // nothing was measured here, as at the end of a given curve
     context.beginPath();
-    context.arc(x(at), y(run.frames[rows[at][r]].curve), 4.5, 0, 7);
+    context.arc(x(at), y(values[at]), 4.5, 0, 7);
     context.fill();
   });
 }
@@ -291,9 +293,9 @@ class Player {
     this.chart = element("canvas", { class: "chart", role: "img", "aria-label": score.curve });
     this.parts = controls(score, this.count, this.rows.length - 1);
     const [from, to] = [runs[0].frames[0], runs[0].frames.at(-1)].map((frame) => `t = ${frame.t}`);
-    root.append(this.words, ...this.sections.map((part) => part.section), this.pinRow, this.chart, this.parts.slider,
+    root.append(this.words, ...this.sections.map((part) => part.section), this.chart, this.parts.slider,
       element("div", { class: "ends" }, element("span", {}, from), element("span", {}, to)), this.parts.bar,
-      element("p", { class: "note" }, score.note));
+      element("p", { class: "note" }, score.note), this.pinRow); // below, so that nothing moves away under the hand
   }
 
   listen() {
@@ -404,6 +406,7 @@ class Player {
     this.pinRow.hidden = this.pinned === null || this.score.kind === "points";
     if (!this.pinRow.hidden) this.fillPinRow();
     this.draw();
+    if (!this.pinRow.hidden) this.pinRow.scrollIntoView({ block: "nearest" }); // a page in a frame may be too low for it
   }
 
   // The pinned picture, large: as it is now, as the model guesses it now, as it guessed it when it was pinned.

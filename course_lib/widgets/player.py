@@ -130,7 +130,8 @@ class StepPlayer:
         Where a notebook is not trusted, frames are taken away and what stands inside them remains: a picture.
         """
         wide = {run["name"]: _aspect(run, self.score["count"]) for run in self.score["runs"]}
-        panels, rest = sum(wide.values()), 240 + 100 * len(wide) + 24 * bool(self.title)
+        lines = bool(self.title) + bool(self.score["note"])
+        panels, rest = sum(wide.values()), 240 + 100 * len(wide) + 24 * lines
         narrow = f"{round(33 * panels)}vw + {rest + 40 + 50 * len(wide)}px"
         size = f"width: 100%; height: min({round(230 * panels + rest)}px, calc({narrow}))"
         page, alt = html.escape(self.page(), quote=True), html.escape(self.alt, quote=True)
