@@ -17,8 +17,8 @@ LIBRARY = ROOT / "course_lib"
 FLOORS = [
     {"doors", "parallel"},
     {"types", "schedules", "objectives"},  # F0: numbers
-    {"models", "data", "features"},  # F1: material
-    {"denoiser", "guidance", "samplers", "likelihood", "gan_losses", "metrics"},  # F2: algorithms
+    {"models", "data", "features", "shapes"},  # F1: material
+    {"denoiser", "guidance", "samplers", "likelihood", "gan_losses", "judge", "metrics"},  # F2: algorithms
     {"checkpoints", "ema", "runs", "train", "train_gan", "muon", "pretrained"},  # F3: runs
     {"evaluate"},
     {"recipes"},  # whole runs, each with its data, network and card
