@@ -10,6 +10,8 @@ from course_lib import build
 from .hands import ink, reaches, try_out, words
 from .test_live_browser import KERNEL, SOURCE, choose, said, says, stop
 
+ROUND = """() => new Promise(
+  (done) => Jupyter.notebook.kernel.execute("", {shell: {reply: () => done(1)}}, {silent: true}))"""
 RAN = """(last) => Jupyter.notebook.get_cells().slice(0, last + 1).every(
   (cell) => cell.cell_type !== "code" || /[0-9]/.test(cell.input_prompt_number))"""
 ERRORS = """Jupyter.notebook.get_cells().flatMap((cell) => cell.output_area?.outputs ?? []).filter(
@@ -26,6 +28,9 @@ def run(classic, open_page):
         page.set_default_timeout(120_000)
         page.goto(f"{base}/notebooks/{name}?token=course")
         page.wait_for_function("window.Jupyter?.notebook?.kernel?.is_connected()")
+        page.wait_for_function("Jupyter.notebook.kernel.widget_manager")
+        for _ in range(3):  # it asks the kernel for older widgets first, and loses a new one that comes meanwhile
+            page.evaluate(ROUND)
         says_so = "(code) => Jupyter.notebook.get_cells().findIndex((cell) => cell.get_text().includes(code))"
         last = page.evaluate(says_so, upto)
         page.evaluate("(last) => Jupyter.notebook.execute_cell_range(0, last + 1)", last)
