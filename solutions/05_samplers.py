@@ -374,15 +374,15 @@ def make_dpm_step():
 
 
 # %%
-class Counted:
-    """A predictor that counts how often it is asked."""
+class Noted:
+    """A predictor that keeps its answers, to be counted and looked at."""
 
     def __init__(self, predict):
-        self.predict, self.calls = predict, 0
+        self.predict, self.answers = predict, []
 
     def __call__(self, x_t, t, cond=None):
-        self.calls += 1
-        return self.predict(x_t, t, cond)
+        self.answers.append(self.predict(x_t, t, cond))
+        return self.answers[-1]
 
 
 # %%
@@ -391,9 +391,9 @@ second = {"Heun": (lambda: heun_step, 2), "2M": (make_dpm_step, 2), "2M, power 1
 for name, (make, power) in {"DDIM": (lambda: ddim_step, 2), **second}.items():
     calls, row = [], []
     for n in counts:
-        asked = Counted(exact)
+        asked = Noted(exact)
         end = walk(make(), starts, make_times(6400, n, power), asked, fine)[-1]
-        calls.append(asked.calls)
+        calls.append(len(asked.answers))
         row.append(float((end - truth).norm(dim=1).mean()))
     lines[name], slopes[name] = (calls, row), order(counts, np.array(row))
 
@@ -458,7 +458,8 @@ def eta_step(predict, schedule, x_t, t, t_next, eta, noise):
 eta_step = check("5.6", eta_step)
 
 # %% [markdown]
-# Three walks from **one** noise, ten digits each, with 50 steps. Every column gets fresh noise of its own.
+# Three walks from **one** noise, ten digits each, with 50 steps. Each of the ten gets fresh noise of its own. To see
+# the walks and not only their ends, `recorded` notes what the network answered at the beginning of each step.
 
 
 # %%
@@ -472,21 +473,58 @@ def make_eta_step(eta, generator):
     return step
 
 
+# %%
+from course_lib.types import Prediction, Step
+
+
+@torch.no_grad()
+def recorded(step, x, times):
+    """Walk down the times, and hand over each Step: where it began, what the network said, where it ended."""
+    for t, t_next in pairwise(times):
+        asked = Noted(model)
+        x_next = step(asked, flow, x, t, t_next)
+        yield Step(t, t_next, x, asked.answers[0], x_next)
+        x = x_next
+
+
+# %%
 one = noise[4:5].expand(10, -1, -1, -1)  # the same noise ten times
-rows = {}
+tenfold, spread = {}, {}
 for eta in (0.0, 0.3, 1.0):
     step = make_eta_step(eta, torch.Generator().manual_seed(5))
-    rows[f"eta = {eta}"] = walk(step, one, flow.steps(50))[-1]
+    steps = tenfold[f"eta = {eta}"] = list(recorded(step, one, flow.steps(50)))
+    guesses = [step.prediction.x0 for step in steps] + [steps[-1].x_next]
+    spread[f"eta = {eta}"] = [float(x0.std(dim=0).square().mean().sqrt()) for x0 in guesses]
 
-# %% tags=["picture"]
-figure = viz.picture_rows(rows)
-show(figure, "Ten equal zeros at eta 0; three zeros among 7s, 1s and the like at 0.3; all kinds of digits at eta 1.")
+# %% [markdown]
+# **Find it.** All thirty begin with the same noise, so their first guess is the same blur. Scrub down slowly: at
+# which t do the ten of eta = 0.3 part, and at which those of eta = 1? And from where on is every digit what it will be,
+# though fresh noise still comes? (The curve is how far the ten guesses are apart.)
+
+# %%
+from course_lib.widgets import StepPlayer
+
+StepPlayer(
+    tenfold,
+    rates=flow,
+    curve={"spread of the ten guesses": spread},
+    title="One noise, ten walks",
+    alt="Ten walks from one noise, at three values of eta. At eta 0 all ten are the same zero; at 0.3 they end as a "
+    "few kinds of digits, some of them zeros; at eta 1 as all kinds.",
+)
+
+# %%
+for name, row in list(spread.items())[1:]:  # at eta 0 there is none
+    there = {share: next(t for t, far in zip(flow.steps(50), row, strict=True) if far >= share * row[-1])
+             for share in (0.5, 0.9)}  # fmt: skip
+    print(f"{name}: spread {row[-1]:.2f} at the end; half of it is there at t = {there[0.5]}, 90 % at {there[0.9]}")
 
 # %% [markdown]
 # **What you saw.** At eta 0 the noise at the start decides everything. At 0.3 the ten are of a few kinds, and some
-# still are the digit of the row above: they began alike and parted on the way. At eta 1 the start decides next to
-# nothing: fresh noise has the last word. (Put `noise[2:3]` in place of `noise[4:5]`: to the eye, the last row stays
-# as it is.)
+# still are the digit of the upper row: they began alike and parted on the way. At eta 1 the start decides next to
+# nothing: fresh noise has the last word. But it has it early. Half of what sets the ten apart is there at t = 750 or
+# before, at 0.3 and at 1 alike, and in the lower half of the walk fresh noise moves strokes, seldom a digit.
+# (Put `noise[2:3]` in place of `noise[4:5]`: to the eye, the last row stays as it is.)
 
 # %% [markdown]
 # ## 7. On digits: what does a call buy?
@@ -667,38 +705,120 @@ for name in ("DDIM", "2M"):
 # clusters of the ring are small and sharp, and are settled late; the shape of a digit seems to be settled earlier. No
 # spacing is best for all data: try two or three, and measure.
 #
-# ## 8. Two samplers, one noise
+# ## 8. Three samplers, one noise
 #
-# Both samplers began with the same eight noises; the upper row of each is x_t, the lower one is what the network takes
-# for the picture at that moment. Time runs from the right end of the slider (1000, noise) to the left (0, data). Drag
-# it to the left: when is a column of each sampler decided, and is it the same digit in both?
+# In lesson 02 you met the claim that *the starting noise decides what will be drawn*, and a word for when: a digit has
+# **settled** at t if from there on the guess stays the digit that it becomes. Now your samplers draw 100 digits each,
+# from the same noises and with the same 20 steps, and the classifier reads every guess on the way.
+#
+# **Before you run it.** At which t have half of DDIM's digits settled?
+
+# %% tags=["prediction"]
+settling = predict("5.d", "half of DDIM's digits have settled at t =", options=[850, 500, 150])
 
 # %%
-from course_lib.widgets import explore
-
-eight = noise[:8]
-walks = {"2M": flow.steps(10), "ancestral": flow.steps(50)}
-filmed = {name: (times, walk(makers[name](seed=9), eight, times)) for name, times in walks.items()}
+times, start = flow.steps(20), crowd[: budget(smoke=12, cpu=100, gpu=100)]
+walks = {name: list(recorded(make(9), start, times)) for name, make in makers.items()}
 
 
-# %%
-def film(t):
-    """Show each sampler at its own step nearest to t."""
-    rows = {}
-    for name, (times, path) in filmed.items():
-        at = min(range(len(times)), key=lambda i: abs(times[i] - t))
-        rows[f"{name}, t = {times[at]}"] = path[at]
-        with torch.no_grad():
-            rows[f"{name}, x0"] = ask(model, path[at], max(times[at], 1)).x0
-    return viz.picture_rows(rows)
+def reads(steps):
+    """Which digit the classifier reads in each guess on a walk, and in the end: (steps + 1, N)."""
+    guesses = [step.prediction.x0 for step in steps] + [steps[-1].x_next]
+    return np.stack([see(x0.clamp(-1, 1))[1].argmax(1) for x0 in guesses])
 
 
-# %%
-explore(film, alt="Two samplers near t = {t}: x_t of each, and its guess of x0 below.", t=(0, 1000, 600))
+read = {name: reads(steps) for name, steps in walks.items()}
+settled = {name: np.cumprod((row == row[-1])[::-1], axis=0)[::-1].mean(axis=1) for name, row in read.items()}
 
 # %% [markdown]
-# **What to see.** At t = 600, x_t still looks like noise, and 2M's guesses already show its final digits, if softly.
-# The ancestral sampler's guesses are other digits, though both began with the same noise.
+# **Find it.** Here are twelve of them, by three samplers: scrub, or press play. Where are the three guesses alike, and
+# which sampler leaves the other two first? One of the twelve becomes another digit with Heun than with DDIM: which one,
+# and from which t on can you tell?
+
+
+# %%
+def few(step, n=12):
+    """The first n pictures of a Step."""
+    x0, eps = step.prediction
+    return step._replace(x_t=step.x_t[:n], prediction=Prediction(x0[:n], eps[:n]), x_next=step.x_next[:n])
+
+
+three = ("ancestral", "DDIM", "Heun")
+StepPlayer(
+    {name: [few(step) for step in walks[name]] for name in three},
+    rates=flow,
+    curve={f"share of {len(start)} digits that have settled": {name: settled[name] for name in three}},
+    title="Three samplers, one noise",
+    alt="Twelve digits on their way from the same noises by three samplers. DDIM and Heun end at the same digits, but "
+    "for one or two; the ancestral sampler at others.",
+)
+
+# %%
+for name, row in settled.items():
+    half = next(t for t, share in zip(times, row, strict=True) if share >= 0.5)
+    same = ", ".join(f"{np.mean(read[name][i] == read['DDIM'][i]):4.0%} at {times[i]}" for i in (0, 2, 4, 10, 20))
+    print(f"{name:10s} half have settled at t = {half}; read as DDIM's is: {same}")
+for k in np.flatnonzero(read["Heun"][-1, :12] != read["DDIM"][-1, :12]):
+    pairs = zip(times, read["DDIM"][:, k], read["Heun"][:, k], strict=True)
+    print(f"picture {k + 1}, as DDIM and Heun see it:", ", ".join(f"{t}: {d} {h}" for t, d, h in pairs if t % 100 == 0))
+settling.compare(next(t for t, share in zip(times, settled["DDIM"], strict=True) if share >= 0.5))
+
+# %% [markdown]
+# **What you saw.** Half of DDIM's digits have settled at t = 850, where the guess is still a soft blur. And where no
+# fresh noise comes in, the claim of lesson 02 holds well: from first to last, DDIM, Heun and 2M see nearly the same
+# pictures, and at the end more than nine in ten are read as DDIM's are. The exceptions stood between two digits.
+# Picture 7 is undecided at t = 800; at 700 DDIM has drawn a bar across its middle and Heun has not, and from there they
+# go apart. (Picture 4 is the same to the eye: there it is the classifier that wavers.)
+#
+# The ancestral sampler leaves with its first fresh noise. At t = 900 fewer than a quarter of its guesses are read as
+# DDIM's, at 800 one in ten, which is chance. It settles later, too: each fresh noise may change its mind again.
+#
+# ### Your turn: how much fresh noise is enough?
+#
+# The same again, as often as you like: choose, then press **Draw**. Your functions run while you watch, and **Stop**
+# ends a run after the step it is at. (At eta = 1, DDIM is the ancestral sampler.)
+#
+# **Find out:** stay with DDIM, 20 steps and seed 3, and raise eta from 0. What is the smallest eta at which one of the
+# twelve becomes another digit? And the smallest at which hardly any is left?
+
+# %%
+from course_lib.widgets import live
+
+
+def draw_again(sampler, steps, eta, seed):
+    """Draw twelve digits with the chosen sampler, a Step at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(12, 1, 28, 28, generator=generator)
+    step = {"DDIM": make_eta_step(eta, generator), "Heun": heun_step, "2M": make_dpm_step()}[sampler]
+    return recorded(step, x, flow.steps(steps))
+
+
+# %%
+live(
+    draw_again,
+    alt="Twelve digits, drawn by {sampler} in {steps} steps with eta = {eta:.2f} from seed {seed}.",
+    rates=flow,
+    sampler=["DDIM", "Heun", "2M"],
+    steps=(2, 50, 20),
+    eta=(0.0, 1.0),
+    seed=(0, 99, 3),
+    uses={"eta": lambda values: values["sampler"] == "DDIM"},
+)
+
+# %% [markdown]
+# When you have an answer, compare it with the classifier's.
+
+# %%
+ends = {eta: reads(list(draw_again("DDIM", 20, eta, seed=3)))[-1] for eta in (0.0, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0)}
+for eta, digits in ends.items():
+    print(f"eta = {eta:4.2f}: {' '.join(map(str, digits))}   {(digits == ends[0.0]).sum():2d} of 12 as at eta = 0")
+
+# %% [markdown]
+# **What you saw.** At 0.01 and 0.02 the classifier reads some of the odd ones (pictures 1, 4 and 8) in another way, and
+# the eye finds no difference. At 0.05 the zero of picture 5 is broken open, at 0.1 it is a seven. At 0.3 about half of
+# them have become something else, some zeros still hold out, and at 1 none is left. So there is no border between a
+# sampler that follows its noise and one that does not: the more fresh noise, the fewer digits end where the start
+# would have led them.
 #
 # ## 9. Between two noises
 #
@@ -805,5 +925,6 @@ for name, many in drawn.items():
 #
 # ## Next
 #
-# You have a complete diffusion model of digits: schedule, objective, network, training, samplers. The later lessons
-# tell it what to draw.
+# You have a complete diffusion model of digits: schedule, objective, network, training, samplers.
+# [Lesson 06](06_gan.ipynb) meets its rival, which draws in a single call, and breaks it; later lessons tell the model
+# what to draw.
