@@ -164,6 +164,9 @@ RIGHT_ALL_THE_SAME = {  # number: {what is done: why it is no mistake}
     "4.3": {f"{name} returned": "what is returned is not used" for name in ("average", "net", "k", "decay")},
     "3.2": {"result cut at -1 and 1": "sines and cosines lie within"},
     "5.2": {"power cut at 0.00001": "a power is at least 1"},
+    "6.4": {"result cut at 0.00001": "both losses are positive"},
+    "6.5": {"labels sorted": "a histogram has no order"},
+    "6.6": {"share cut at 0.00001": "so small a share moves nothing"},
 }
 
 

@@ -555,7 +555,7 @@ class Judge(nn.Module):
         self.write = nn.Linear(5, 1, dtype=torch.float64)
 
     def forward(self, x):
-        return self.write(nn.functional.leaky_relu(self.norm(self.read(x)), 0.2)).flatten()
+        return self.write(nn.functional.leaky_relu(self.norm(self.read(x).tanh()), 0.2)).flatten()
 
 
 class Noted(torch.optim.SGD):
@@ -1323,8 +1323,7 @@ def _labels(*counts, seed=0):
 
 
 def _way_case(label, latent, seed, w):
-    w = torch.tensor(w, dtype=torch.float64)
-    return Case(label, *(_draw(latent, seed=seed + k, dtype=torch.float64) for k in (0, 1)), w)
+    return Case(label, _draw(latent, seed=seed), _draw(latent, seed=seed + 1), torch.tensor(w))
 
 
 EXERCISES = catalogue(
@@ -1412,7 +1411,8 @@ EXERCISES = catalogue(
         cases=[
             _way_case("64 numbers, five places", 64, 21, [0.0, 0.25, 0.5, 0.8, 1.0]),
             _way_case("two numbers, three places", 2, 24, [0.1, 0.5, 0.9]),
-            _way_case("five numbers, five places", 5, 30, [0.0, 0.3, 0.6, 0.9, 1.0]),
+            _way_case("five numbers, places in disorder", 5, 30, [0.6, 0.0, 0.3, 1.0, 0.9]),
+        _way_case("a single place", 8, 40, [0.3]),
         ],
         mistakes=SPHERE_MISTAKES,
         right="equal steps turn by equal angles, and no length is lost on the way.",
