@@ -125,8 +125,7 @@ class StyleLayer(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, latent: int, double: bool = False) -> None:
         super().__init__()
         self.double = _switch("double", double)
-        self.style = nn.Linear(latent, channels_in)
-        nn.init.ones_(self.style.bias)  # at first every channel counts alike
+        self.style = _style(latent, channels_in)
         self.conv = ModulatedConv(channels_in, channels_out)
         self.strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(channels_out))
@@ -158,8 +157,10 @@ class StyleGenerator(nn.Module):
         super().__init__()
         self.latent, self.size = whole_number("latent", latent, 1), _size(size)
         whole_number("channels", channels, 1), whole_number("width", width, 2), whole_number("depth", depth, 1)
-        linear = [layer for _ in range(depth) for layer in (nn.Linear(latent, latent), nn.LeakyReLU(0.2))]
-        self.to_w = nn.Sequential(*linear)
+        self.to_w = nn.Sequential()
+        for _ in range(depth):
+            self.to_w.extend([nn.Linear(latent, latent), nn.LeakyReLU(0.2)])
+            nn.init.kaiming_normal_(self.to_w[-2].weight, 0.2)  # w as large as z, or all pictures begin alike
         self.constant = nn.Parameter(torch.randn(1, 2 * width, size // 4, size // 4))
         self.layers = nn.ModuleList(
             [
@@ -169,7 +170,7 @@ class StyleGenerator(nn.Module):
                 StyleLayer(width, width // 2, latent, double=True),  # size
             ]
         )
-        self.style = nn.Linear(latent, width // 2)
+        self.style = _style(latent, width // 2)
         self.write = ModulatedConv(width // 2, channels, kernel=1, demodulate=False)
         self.count = len(self.layers)
 
@@ -189,7 +190,7 @@ class StyleGenerator(nn.Module):
         x = self.constant.expand(len(styles[0]), -1, -1, -1)
         for layer, style in zip(self.layers, styles, strict=True):
             x = layer(x, style, generator)
-        return self.write(x, 1 + self.style(styles[-1])).tanh().to(styles[-1])
+        return self.write(x, self.style(styles[-1])).tanh().to(styles[-1])
 
     def mix(self, z_a: Tensor, z_b: Tensor, crossover: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw pictures whose first `crossover` layers follow z_a and the others z_b (style mixing, arXiv:1812.04948).
@@ -204,6 +205,14 @@ class StyleGenerator(nn.Module):
 
     def forward(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.synthesis(self.mapping(z), generator)
+
+
+def _style(latent: int, channels: int) -> nn.Linear:
+    """A layer that reads a style from w: at first 1 for each channel, give or take about 1."""
+    layer = nn.Linear(latent, channels)
+    nn.init.normal_(layer.weight, 0, latent**-0.5)
+    nn.init.ones_(layer.bias)
+    return layer
 
 
 def _latent(name: str, value: Tensor, latent: int, dtype: torch.dtype) -> Tensor:
