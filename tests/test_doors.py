@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import course_lib
-from course_lib import data, doors, objectives, schedules, viz
+from course_lib import data, doors, judge, objectives, schedules, shapes, viz
 from course_lib import types as course_types
 from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, uniform_t
 from course_lib.ema import EMA
@@ -234,6 +234,12 @@ BAD_DIGITS = nothing(NONE, INTEGERS, FLOATS, st.just(DIGITS)) | st.sampled_from(
     [np.zeros((3, 1, 28, 28), "f4"), np.zeros((4, 1, 28, 28)), np.full((4, 1, 28, 28), NAN, "f4"), np.zeros(4, "f4"),
      np.full((4, 1, 28, 28), 2, "f4")]
 )  # fmt: skip
+COLOURED = torch.zeros(1, 3, 32, 32)
+NOT_COLOURED = BATCH | tensors([(1, 1, 32, 32), (1, 3, 28, 28), (3, 32, 32), (0, 3, 32, 32)]) | st.just(COLOURED * NAN)
+SCENE = shapes.parse("a small red circle on the left")
+PINK = shapes.Scene((shapes.Thing("pink", "ring", "small", "top"),))
+UNDRAWN = [shapes.Scene(()), shapes.Scene(SCENE.things * 2), PINK]
+NOT_SCENE = nothing(NONE, INTEGERS, FLOATS, st.just("a red circle"), st.just(SCENE.things), st.sampled_from(UNDRAWN))
 FAULTY_DRAWS = [
     lambda n, T, g: torch.zeros(n, dtype=torch.int64), lambda n, T, g: torch.rand(n), lambda n, T, g: 5,
     lambda n, T, g: torch.full((n,), T + 1), lambda n, T, g: torch.ones(1, dtype=torch.int64), lambda n, T, g: None,
@@ -406,6 +412,27 @@ DOORS = [
     ("Batches.skip_to", lambda n: data.batches(X, 2).skip_to(n) or True, {"n": 3}, {"n": SEEDS}),
     ("shipped", data.shipped, {"name": "mnist-ddpm"}, {"name": nothing(NONE, INTEGERS, st.text(), st.just(".."))}),
     ("handwritten", lambda train: handwritten_offline(train), {"train": True}, {"train": nothing(NONE, INTEGERS)}),
+    ("parse", shapes.parse, {"text": "a red circle"}, {"text": nothing(NONE, INTEGERS, FLOATS, st.just("a red"))}),
+    ("sentence", shapes.sentence, {"scene": SCENE, "way": 0}, {"scene": NOT_SCENE, "way": SEEDS}),
+    ("ways", shapes.ways, {"scene": SCENE}, {"scene": NOT_SCENE}),
+    ("held_out", shapes.held_out, {"scene": SCENE}, {"scene": NOT_SCENE | st.just(shapes.parse("a red circle"))}),
+    ("every_scene", shapes.every_scene, {"things": 1}, {"things": nothing(NONE, FLOATS, st.sampled_from([0, 3]))}),
+    (
+        "render", shapes.render, {"scenes": [SCENE], "generator": None},
+        {"scenes": NOT_SCENE | NOT_SCENE.map(lambda scene: [scene]) | st.just([]), "generator": GENERATOR},
+    ),
+    (
+        "drawings", shapes.drawings, {"size": 2, "part": "all", "brief": 0.5, "seed": 0},
+        {"size": WHOLE, "part": nothing(NONE, INTEGERS), "brief": NOT_SHARE, "seed": SEEDS},
+    ),
+    (
+        "coverage", shapes.coverage,
+        {"shape": "ring", "middle": X, "radius": X[:, 0], "turn": X[:, 0], "side": 32},
+        {
+            "shape": nothing(NONE, INTEGERS), "middle": PLANE, "radius": NUMBERS | tensors([(2,), (3, 1)]),
+            "turn": NUMBERS | tensors([(2,), (3, 1)]), "side": WHOLE,
+        },
+    ),
     # F2: algorithms
     (
         "Denoiser", Denoiser, {"net": NET, "schedule": SCHEDULE, "objective": objectives.eps, "clip": 1.0},
@@ -486,6 +513,12 @@ DOORS = [
             "discriminator": NOT_CALLABLE | st.sampled_from([lambda x: None, lambda x: x, lambda x: torch.ones(3)]),
             "real": BATCH, "fake": LIKE_X, "generator": GENERATOR,
         },
+    ),
+    ("lab", judge.lab, {"rgb": torch.ones(2, 3)}, {"rgb": NUMBERS | tensors([(2, 4), (3, 1), ()])}),
+    ("judge", judge.judge, {"pictures": COLOURED}, {"pictures": NOT_COLOURED}),
+    (
+        "score", judge.score, {"pictures": COLOURED, "scenes": [SCENE]},
+        {"pictures": NOT_COLOURED, "scenes": NOT_SCENE | st.just(["a red circle"]) | st.just([SCENE] * 2)},
     ),
     # F3: runs
     (
@@ -666,9 +699,10 @@ def test_bad_input_is_refused_in_one_sentence(function, good, name, bad):
 
 def test_every_public_function_has_a_door():
     covered = {title.split("(")[0].split(".")[0].split(" ")[0] for title, *_ in DOORS}
-    modules = [schedules, objectives, data, viz, course_types]
+    modules = [schedules, objectives, data, shapes, judge, viz, course_types]
     public = {name for module in modules for name in module.__all__ if callable(getattr(module, name))}
     types = {"Objective", "Weight", "Prediction", "Predictor", "Progress", "GanProgress", "Step", "Digits", "DataError"}
+    types |= {"Drawings", "Drawn", "Scene", "Thing"}
     not_called = types | {"digits", "data_dir", "mnist"}  # mnist: through handwritten
     assert public - not_called - covered == set()
     assert len(THROWS) * 5 >= 200
