@@ -16,7 +16,8 @@
 #   is installed already.
 #
 # Each framed box of code below is a *cell*. Click into it and press **Shift + Enter**: it runs, and the next
-# one is chosen. Begin with the one right below.
+# one is chosen (on a text like this one, the keys only lead on to what follows). Begin with the one right below.
+# The first cells of a lesson take several seconds, while PyTorch is loaded.
 
 # %% tags=["setup"]
 # <setup>
@@ -53,7 +54,8 @@ show(figure, "Thirty handwritten digits, white on black, drawn by the network fr
 # Drawing is asking that question again and again. It begins at step $t = 1000$ with nothing but noise, and
 # ends at $t = 0$ with a picture. Here are all 20 steps of it. Press **play**; then move the slider, or click on
 # it and use the arrow keys. **Look for** a digit that changes its mind: a guess that looks like one digit early
-# on, and like another one later. (Type its number into *picture*, and the pin beside it keeps it large.)
+# on, and like another one later. (Type its number into *picture*, and the pin beside it shows it large. If the
+# sentence and the pictures are out of sight, scroll up a little.)
 
 # %%
 from course_lib.widgets import StepPlayer
@@ -72,8 +74,8 @@ StepPlayer(thirty, rates=network.schedule, alt="Thirty pictures on their way fro
 # when a model makes up its mind we want one that hides nothing. It draws smaller digits, 8 x 8 pixels, and
 # it has no network in it, but it walks from noise to picture in the same way.
 #
-# **Before you run anything.** At which $t$ will that model be 90 % sure which digit it is going to be? Commit
-# to an answer; this course asks often, because a surprise is remembered.
+# **Before you run anything.** At which $t$ will that model be 90 % sure which digit it is going to be? The next
+# cell shows buttons: press one, then go on. This course asks often, because a surprise is remembered.
 
 # %% tags=["prediction"]
 sure = predict("0.a", "the step t at which the model is 90 % sure of the digit", options=[800, 500, 200])
@@ -129,15 +131,15 @@ times = torch.tensor([step.t for step in steps])
 # %% tags=["picture"]
 largest = {"of one digit, such as a 5": of_digit.amax(2), "of one of the 1,797 pictures": of_picture.amax(2)}
 typical = {name: 100 * chance.median(dim=1).values for name, chance in largest.items()}
+since = {name: int(times[percent > 90].max()) for name, percent in typical.items()}
 figure = viz.curves({name: (times, percent) for name, percent in typical.items()},
                     xlabel="step t, from noise (1000) to picture (0)", ylabel="how sure it is, in %")
 figure.axes[0].axhline(90, color="0.4", lw=1)
 figure.axes[0].invert_xaxis()
-show(figure, "How sure the model is, in percent, against t from 1000 to 0. The curve for the digit climbs from "
-             "10 to above 90 near t = 500; the curve for the very picture stays near 0 longer, and follows later.")
+show(figure, "How sure the model is, in percent, against t from 1000 to 0. Both curves climb to 100, and pass "
+             f"90 at t = {' and '.join(map(str, since.values()))}: the one for the digit, then the one for the picture.")
 
 # %%
-since = {name: int(times[percent > 90].max()) for name, percent in typical.items()}
 for name, t in since.items():
     print(f"half of the 100 drawings are 90 % sure {name} at t = {t}")
 sure.compare(since["of one digit, such as a 5"])
@@ -430,7 +432,7 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 #
 # ## 7. The way from here
 #
-# Six lessons are ready, this one among them. The others are planned, and named so that you see where it
+# Seven lessons are ready, this one among them. The others are planned, and named so that you see where it
 # leads.
 #
 # | lesson | the question it answers |
@@ -441,7 +443,7 @@ print(f"1,000 fair draws out of 1,797 digits would hit about {lottery:.0f} diffe
 # | [**03** U-Net](03_unet.ipynb) | What network can do that on images? |
 # | [**04** Train a DDPM](04_train_ddpm.ipynb) | Can I train one myself? |
 # | [**05** Samplers](05_samplers.ipynb) | How do I draw with fewer steps? |
-# | 06 GANs *(planned)* | What is the rival, and how does it break? |
+# | [**06** GANs](06_gan.ipynb) | What is the rival, and how does it break? |
 # | 07 On trial *(planned)* | Which of the popular claims are true? |
 # | 08 Guidance *(planned)* | How do I ask for a seven? |
 # | 09 CIFAR-10 *(planned)* | What changes in colour? |
