@@ -335,7 +335,8 @@ ring = data.ring()  # eight clusters of deviation 0.08 on a circle of radius 1
 
 def points_net(inputs, outputs, width=64):
     """Make a small network of three layers."""
-    layers = [nn.Linear(inputs, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2)]
+    bend = nn.LeakyReLU(negative_slope=0.2)
+    layers = [nn.Linear(inputs, width), bend, nn.Linear(width, width), bend]
     return nn.Sequential(*layers, nn.Linear(width, outputs), *[nn.Flatten(0)] * (outputs == 1))
 
 
@@ -733,8 +734,8 @@ for turns, way in ((False, "at the same time"), (True, "in turns")):
 # `(B,)` in [0, 1], the share of the real one in each pair's mixture. It returns the penalty, one number that the
 # discriminator can learn from, for pictures and for points.
 #
-# Useful: `share.reshape(-1, 1, 1, 1)` multiplies pictures; for any number of axes, `share.reshape(-1, *[1] *
-# (real.ndim - 1))`. `m.requires_grad_()` says that a gradient by m will be asked for. `torch.autograd.grad(a, m,
+# Useful: `share.reshape(-1, 1, 1, 1)` multiplies pictures, and `x.reshape(-1, *[1] * 3)` is the same for a counted
+# number of ones. `m.requires_grad_()` says that a gradient by m will be asked for. `torch.autograd.grad(a, m,
 # create_graph=True)[0]` is the gradient of the number a by m, like m, itself ready to be learned from. The sum of the
 # logits depends on each picture through its own logit alone. `g.flatten(1).norm(dim=1)`: one length a row.
 
