@@ -323,6 +323,7 @@ def heat_maps(
     >>> [axes.get_title() for axes in figure.axes[:2]]
     ['one', 'two']
     """
+    size = _number("size", size, 1e-3)
     tables = {name: _array(name, table) for name, table in _named("maps", maps).items()}
     if not all(table.ndim == 2 and (table >= 0).all() and table.any() for table in tables.values()):
         raise ValueError("expected maps of shape (H, W) with numbers from 0 up, not all 0: look at them first")

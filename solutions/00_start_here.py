@@ -137,7 +137,7 @@ figure = viz.curves({name: (times, percent) for name, percent in typical.items()
 figure.axes[0].axhline(90, color="0.4", lw=1)
 figure.axes[0].invert_xaxis()
 show(figure, "How sure the model is, in percent, against t from 1000 to 0. Both curves climb to 100, and pass "
-             f"90 at t = {' and '.join(map(str, since.values()))}: the one for the digit, then the one for the picture.")
+             f"90 at t = {' and '.join(map(str, since.values()))}: the digit's, then the picture's.")
 
 # %%
 for name, t in since.items():

@@ -650,6 +650,15 @@ DOORS = [
         {"paths": {"a": POINTS}, "at": POINTS, "arrows": POINTS, "xlabel": "x", "ylabel": "y", "size": 3.0},
         {"paths": named(ARRAYS), "at": ARROWS, "arrows": ARROWS, "size": SIZES},
     ),
+    (
+        "heat_maps", viz.heat_maps,
+        {"maps": {"a": np.eye(3)}, "xlabel": "x", "ylabel": "y", "label": "z", "log": False, "size": 2.2},
+        {"maps": named(NUMBERS | st.sampled_from([np.zeros((2, 2)), -np.eye(2), np.ones(3)])), "size": SIZES},
+    ),
+    (
+        "parts", viz.parts, {"rows": {"a": {"one": 0.4, "two": 0.6}}, "xlabel": "share"},
+        {"rows": named(nothing(NONE, INTEGERS) | st.sampled_from([{}, {"one": -1.0}, {"one": NAN}, {"one": "x"}]))},
+    ),
 ]  # fmt: skip
 THROWS = [
     pytest.param(function, good, name, bad, id=f"{title}-{name}")

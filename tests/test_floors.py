@@ -90,6 +90,11 @@ def problems(module, source):
     return found
 
 
+def is_private(name):
+    """Neither a name of Python's own, such as __name__, nor one that every NamedTuple has."""
+    return name.startswith("_") and not name.endswith("__") and name not in ("_replace", "_asdict")
+
+
 def lesson_problems(source):
     """A lesson imports public names only."""
     found = []
@@ -97,7 +102,7 @@ def lesson_problems(source):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "course_lib":
             found += [f"private name {a.name}" for a in node.names if a.name.startswith("_")]
             found += [f"private module {node.module}" for part in node.module.split(".") if part.startswith("_")]
-        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and isinstance(node.value, ast.Name):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_private(node.attr):
             found.append(f"private attribute {node.value.id}.{node.attr}")
     return found
 
