@@ -51,7 +51,7 @@ SPOILT = {
 @pytest.mark.parametrize("spoilt", SPOILT)
 @pytest.mark.parametrize("scenes", [ONE, TWO], ids=["one thing", "two things"])
 def test_what_was_drawn_is_read_back(scenes, spoilt):
-    """10,000 of each kind were measured once: see the module's first words."""
+    """On more scenes, once: see the docstring of judge."""
     spoil, wanted = SPOILT[spoilt]
     scenes = scenes if spoilt == "clean" else scenes[::2]
     found = score(spoil(render(scenes, generator=seeded())), scenes)
