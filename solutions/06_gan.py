@@ -922,9 +922,9 @@ bar.close()
 model = recipes.load_generator(data.shipped("mnist-gan")) if HOW == "load" else ema.net.eval().cpu()
 
 # %% [markdown]
-# Here is the training, moment by moment. The step player is the one of lesson 00: `x_t` shows what the generator
-# draws, `x0` what its average draws from the same noises. (`eps` stays empty: there is no noise to guess.) The curve
-# is D(drawing), how real the discriminator takes the drawings to be, from 0 to 1.
+# Here is the training, moment by moment, in the step player of lesson 00: on the left what the generator draws, beside
+# it what its average draws from the same noises. Here t counts the training's steps. The curve is D(drawing), how real
+# the discriminator takes the drawings to be, from 0 to 1.
 #
 # **Scrub, and find out:** does a noise stay with its digit? Choose a picture at the last moment and go back: when did
 # it become what it is?
@@ -942,6 +942,7 @@ def replay(film):
     said = [f"step {row.step}: D(real) {row.real_score:.2f}, D(drawing) {row.fake_score:.2f}" for row, *_ in film]
     rates = np.ones(at[-1] + 1), np.zeros(at[-1] + 1)
     return StepPlayer(frames, rates=rates, words=said, curve={"D(drawing)": [row.fake_score for row, *_ in film]},
+                      panels={"x_t": "the generator", "x0": "its average"},
                       alt="Twelve drawings from the same noises during a training: grey, then strokes, then digits.")
 
 # %%
@@ -968,8 +969,7 @@ show(
 #
 # **A claim:** *after a good training the discriminator answers one half everywhere.* That is the optimum of the
 # theory, with networks and time without limits (GAN, proposition 2). Ours went on telling them apart: D(real) 0.63,
-# D(drawing)
-# 0.37 in the end. The game is not over when the training is.
+# D(drawing) 0.37 in the end. The game is not over when the training is.
 #
 # How good are they, and do all ten occur? The same measures as in lessons 04 and 05, on the same scale: precision is
 # the share of the drawings that lie among real digits, recall the share of real digits that lie among the drawings.

@@ -133,6 +133,15 @@ def test_a_field_is_one_set_of_arrows_a_step():
         StepPlayer(steps, alt="a", field=(points, eps[:3]))
 
 
+def test_panels_are_chosen_and_named():
+    player = StepPlayer(steps_of(digits()), alt="a", panels={"x0": "its <b>average</b>"})
+    assert player.score["panels"] == [("x0", "its <b>average</b>")]
+    assert "<b>average" not in player.page()
+    for wrong in ({}, {"x1": "a"}, ["x0"], "x0"):
+        with pytest.raises(ValueError, match="expected panels as"):
+            StepPlayer(steps_of(digits()), alt="a", panels=wrong)
+
+
 # ---- thinning ---------------------------------------------------------------------------------------------------
 
 

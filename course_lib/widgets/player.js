@@ -225,17 +225,17 @@ function number(value) {
   return Number.isFinite(value) ? value.toFixed(2) : "-";
 }
 
-function runSection(run, r, several, kind) {
+function runSection(run, r, several, { kind, panels: wanted }) {
   const section = element("section", { class: "run" }), head = element("div", { class: "head" });
   const mark = element("span", { class: `mark ${["first", "second", "third"][r % 3]}` });
   if (several) head.append(element("span", { class: "name" }, mark, run.name));
   const facts = element("span", { class: "facts" });
   head.append(facts);
   const canvases = {}, panels = element("div", { class: "panels" });
-  for (const [name, what] of PANELS) {
+  for (const [name, what] of wanted ?? PANELS) {
     canvases[name] = element("canvas", { role: "img", "aria-label": `${several ? `${run.name}: ` : ""}${name}, ${what}` });
     if (kind === "points") canvases[name].style.cssText = "width: 100%; aspect-ratio: 1";
-    const caption = element("figcaption", {}, element("b", {}, name), ` ${what}`);
+    const caption = wanted ? element("figcaption", {}, what) : element("figcaption", {}, element("b", {}, name), ` ${what}`);
     panels.append(element("figure", { class: "panel" }, canvases[name], caption));
   }
   section.append(head, panels);
@@ -288,7 +288,7 @@ class Player {
     const { score, runs, root } = this;
     if (score.title) root.append(element("h3", {}, score.title));
     this.words = element("div", { class: "words", role: "status", "aria-live": "polite" });
-    this.sections = runs.map((run, r) => runSection(run, r, runs.length > 1, score.kind));
+    this.sections = runs.map((run, r) => runSection(run, r, runs.length > 1, score));
     this.pinRow = element("div", { class: "pinned", role: "group", "aria-label": "Pinned picture", hidden: "" });
     this.chart = element("canvas", { class: "chart", role: "img", "aria-label": score.curve });
     this.parts = controls(score, this.count, this.rows.length - 1);
@@ -414,10 +414,11 @@ class Player {
     this.pinCanvases = [];
     this.runs.forEach((run, r) => {
       const prefix = this.runs.length > 1 ? `${run.name}: ` : "", then = run.frames[this.pinnedRow[r]].t;
-      for (const [name, what] of [["x_t", "now"], ["x0", "the guess now"], ["x0", `the guess at t = ${then}`]]) {
+      const usual = [["x_t", "now"], ["x0", "the guess now"], ["x0", `the guess at t = ${then}`]];
+      for (const [name, what] of this.score.panels ?? usual) {
         const canvas = element("canvas", { role: "img", "aria-label": `${prefix}picture ${this.pinned + 1}, ${what}` });
-        const caption = element("figcaption", {}, prefix, element("b", {}, name), ` ${what}`);
-        this.pinCanvases.push([canvas, run, r, name, what.includes("at t")]);
+        const caption = element("figcaption", {}, prefix, element("b", {}, this.score.panels ? "" : name), ` ${what}`);
+        this.pinCanvases.push([canvas, run, r, name, !this.score.panels && what.includes("at t")]);
         this.pinRow.append(element("figure", {}, canvas, caption));
       }
     });
@@ -460,7 +461,8 @@ class Player {
         } else paintPictures(canvas, run, name, row[r], all, this.columns());
       }
       const { t, signal, noise } = run.frames[row[r]];
-      const facts = [`t = ${t}`, `signal rate ${number(signal)}`, `noise rate ${number(noise)}`];
+      const rates = this.score.panels ? [] : [`signal rate ${number(signal)}`, `noise rate ${number(noise)}`];
+      const facts = [`t = ${t}`, ...rates];
       this.sections[r].facts.replaceChildren(...facts.map((fact) => element("span", {}, fact)));
     });
     if (!this.pinRow.hidden) {

@@ -49,6 +49,7 @@ class StepPlayer:
     to the final picture that the guess has gone.
     picture: "auto", or "grey" for colours shown as grey. paths: numbers of the points whose way is drawn.
     field: (points (M, 2), eps (steps, M, 2)) or {name: such a pair}, drawn as arrows along -eps.
+    panels: what to show of x_t, x0 and eps, {name: caption}; without, all three and the rates.
     Raises ValueError, in one sentence, for what cannot be shown. Long runs are thinned, and the player says so.
 
     >>> from types import SimpleNamespace as Step
@@ -71,6 +72,7 @@ class StepPlayer:
         codec: Any = None,
         paths: Sequence[int] | None = None,
         field: Any = None,
+        panels: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(alt, str) or not alt.strip():
             raise ValueError("expected alt, a sentence that says what there is to see, got nothing")
@@ -85,6 +87,8 @@ class StepPlayer:
         self._words = words
         self.score, self.data = recording.record(self._runs, self._described, _read_field(field, self._runs))
         self.score |= {"curve": label or DISTANCE[self.score["kind"]], "title": self.title}
+        if panels is not None:
+            self.score["panels"] = _read_panels(panels)
         if self.score["kind"] == "points":
             self.score["paths"] = _read_paths(paths, self.score["count"])
         self._widget: Any = None
@@ -231,6 +235,13 @@ def _read_field(given: Any, runs: list[Run]) -> dict[str, tuple[np.ndarray, np.n
             )
         read[name] = points, eps
     return read
+
+
+def _read_panels(panels: Any) -> list[tuple[str, str]]:
+    """Let in {"x_t": caption, ...} of one to three panels."""
+    if not isinstance(panels, Mapping) or not panels or not set(panels) <= {"x_t", "x0", "eps"}:
+        raise ValueError(f"expected panels as {{'x_t': caption}}, of x_t, x0 and eps, got {str(panels)[:60]}")
+    return [(name, " ".join(str(caption).split())) for name, caption in panels.items()]
 
 
 def _read_paths(paths: Sequence[int] | None, count: int) -> list[int]:

@@ -119,6 +119,18 @@ def test_runs_keep_in_step_by_noise_level(show):
     assert words(seen.inside).count("the end") == 2
 
 
+def test_panels_that_are_chosen_stand_alone_under_their_names(show, screenshot):
+    panels = {"x_t": "the generator", "x0": "its average"}
+    seen = show(StepPlayer(steps_of(pictures(), 5), alt="a", panels=panels))
+    assert seen.inside.locator(".panels figcaption").all_inner_texts() == ["the generator", "its average"]
+    assert "rate" not in seen.inside.inner_text(".facts")
+    seen.page.keyboard.press("Tab")
+    seen.page.keyboard.press("p")
+    assert seen.inside.locator(".pinned canvas").count() == 2
+    screenshot(seen.page, "panels")
+    assert seen.complaints == []
+
+
 def test_a_picture_is_pinned_by_mouse_and_by_key(show, screenshot):
     seen = show(StepPlayer({"a": steps_of(pictures(), 5), "b": steps_of(pictures(), 5)}, alt="a"))
     assert not seen.inside.is_visible(".pinned")
