@@ -362,10 +362,10 @@ show(viz.picture_rows(rows, size=0.7), "Two rows of ten drawings by one network:
 #
 # ### Where does it learn first?
 #
-# Look at the second strip again: still noise. Had the network learned nothing by then? A strip cannot tell, for a
-# drawing begins with pure noise, and a bad answer there spoils all that comes after. So ask in another way: mix *real*
-# digits that it has never seen with noise, at many t, and see what it takes for the picture. A small classifier of
-# digits reads these guesses.
+# Look at the second strip again: grainy blobs, not one digit. Had the network learned so little by then? A strip cannot
+# tell, for a drawing begins with pure noise, and a bad answer there spoils all that comes after. So ask in another way:
+# mix *real* digits that it has never seen with noise, at many t, and see what it takes for the picture. A small
+# classifier of digits reads these guesses.
 #
 # **Before you run it.** The network of the second strip gets 250 digits, noised to t = 500. In how many percent of its
 # guesses can the right digit be read?
@@ -415,9 +415,10 @@ print(seen.compare(round(100 * next(iter(read.values()))[times.index(500)])))
 # %%
 from course_lib.widgets import StepPlayer
 
+said = {name: [f"{share:.0%} of 250 digits can be read in the guess" for share in row] for name, row in read.items()}
 StepPlayer(
     {f"after {at} steps": list(answers(copies[at][1], 12)) for at in shown},
-    rates=cosine, curve={"share of 250 digits read in the guess": read}, title="One network, three ages",
+    rates=cosine, curve={"share of 250 digits read in the guess": read}, words=said, title="One network, three ages",
     alt="Twelve real digits under less and less noise, and what the network made of them at three moments of its "
         "training: near t = 1000 grain at every age, then digits, and the longer it was trained, the sooner.",
 )  # fmt: skip
