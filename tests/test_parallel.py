@@ -69,7 +69,10 @@ def one_of_two(place):
     out = place / f"cli-{rank}"
     seen["cli"] = cli.main(["train", "mnist-ddpm", "--minutes", "0.05", "--profile", "smoke", "--out", str(out)])
     seen["after"] = dist.is_initialized()
-    dist.init_process_group("gloo")  # as Accelerate does before anything of ours is called
+    # As Accelerate does before anything of ours is called; at a meeting place of its own, for torchrun's still holds
+    # the addresses of the group that the command had, and who reads those waits for ever.
+    meeting = place.with_name(f"{place.name}-meeting").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     with processes() as count:
         seen["count"], seen["first"], seen["agreed"] = count, is_first_process(), agreed(3.5 + rank)
         seen["share"] = [share_of(8).start, share_of(8).stop]
