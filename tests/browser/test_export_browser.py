@@ -17,7 +17,7 @@ EVERY_PAGE = pytest.mark.parametrize(
     ("source", "edition"),
     [pytest.param(path, edition, id=f"{path.stem[:2]}-{edition}") for path in SOURCES for edition in export.EDITIONS],
 )
-WITH_PLAYERS = ("00", "01", "02")
+WITH_PLAYERS = ("00", "01", "02", "04", "05", "06")
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 STICKS_OUT = """() => [...document.querySelectorAll("body *")].filter((one) => {
   const box = one.getBoundingClientRect();
