@@ -668,4 +668,4 @@ def test_wrong_ways_are_known(name):
 
 def test_the_line_is_told_how_short_its_middle_is():
     found = verdict("6.7", SPHERES["line"])
-    assert "near the middle your z is 6.35 long, where 8.68 was expected" in found.says, str(found)
+    assert "near the middle your z is 5.47 long, where 7.49 was expected" in found.says, str(found)
