@@ -243,6 +243,7 @@ class DigitRun(_PictureRun):
         return draw(self.denoiser, n, "dpm", 10)
 
     def _new_nets(self) -> tuple[nn.Module, ...]:
+        """Make the networks, first the one that is kept; `size` makes it again."""
         self.size = {**NETS[self.profile], "classes": 0 if self.recipe.label_dropout is None else 10}
         return (UNet(**self.size),)
 
@@ -297,6 +298,7 @@ class GanRun(_PictureRun):
         return generate(self.generator, n)
 
     def _new_nets(self) -> tuple[nn.Module, ...]:
+        """Make the networks, first the one that is kept; `size` makes it again."""
         self.size, judge = GAN_NETS[self.profile]
         return _generator(self.size, self.recipe.style), Discriminator(**judge, spectral=self.recipe.spectral)
 
