@@ -1007,7 +1007,7 @@ print(", ".join(f"{name}: {value:.2f} s for {n} drawings" for name, value in sec
 # here (2,400 steps, the work of one core for about four and a half minutes), where lesson 04's diffusion model
 # reached 37 in three minutes on two cores, and as many real digits score 10 (N = 1,000, one seed each). The shares of
 # the digits are less even, too: 0.14 nats against 0.01. The GAN has one thing that the other has not: it draws in one
-# call, about a hundred times as fast as twenty calls of the U-Net.
+# call, more than fifty times as fast as twenty calls of the U-Net.
 #
 # **A claim on trial:** *GANs draw sharp pictures and lack variety.* Ours did the reverse. Its precision is 0.27 and
 # its recall 0.70: it strays over much of what real digits look like, and many of its drawings are none. One small
