@@ -695,9 +695,12 @@ fate.compare("spiral outwards")
 
 # %% [markdown]
 # **What you saw.** The arrows never point at the goal: they stand at a right angle to it. Moving at the same time,
-# both step along a tangent, and a tangent leads out: $(x + lr\,y)^2 + (y - lr\,x)^2 = (1 + lr^2)(x^2 + y^2)$, so the
-# distance grows by exactly $\sqrt{1 + lr^2}$ in each step. A smaller lr only makes it slower. In turns they go round
-# for ever. The *eigenvalues* of a step say the same: a step is a matrix, and it grows or shrinks what it is applied
+# both step along a tangent, and a tangent leads out:
+#
+# $$(x + lr\,y)^2 + (y - lr\,x)^2 = (1 + lr^2)\,(x^2 + y^2)$$
+#
+# So the distance grows by exactly $\sqrt{1 + lr^2}$ in each step. A smaller lr only makes it slower. In turns they go
+# round for ever. The *eigenvalues* of a step say the same: a step is a matrix, and it grows or shrinks what it is applied
 # to by the size of its eigenvalues.
 #
 # What would damp it? Something that pulls y towards 0: a penalty on the slope of the discriminator. R1 (Mescheder and
