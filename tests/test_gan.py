@@ -104,9 +104,9 @@ def test_spectral_norm_bounds_every_layer_and_the_whole():
     layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(layers) == 3
     for layer in layers:
-        assert abs(float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) - 1) < 1e-3
+        assert abs(torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() - 1) < 1e-3
     plain = [m for m in made(Discriminator, width=4).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert any(abs(float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) - 1) > 0.1 for layer in plain)
+    assert any(abs(torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() - 1) > 0.1 for layer in plain)
 
 
 # Modulated convolutions
