@@ -19,9 +19,9 @@ import pytest
 LOCAL = ("file:", "data:", "blob:", "about:", "http://127.0.0.1", "ws://127.0.0.1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Start Chromium once for all tests."""
+    """Start Chromium for the tests of a module: Playwright's event loop must not run on where others have none."""
     from playwright.sync_api import Error, sync_playwright
 
     found = shutil.which("chromium") or shutil.which("chromium-browser")
