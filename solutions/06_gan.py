@@ -1085,8 +1085,8 @@ show(viz.picture_rows(rows, columns=[f"{share:.2f}" for share in w.tolist()], si
 
 # %% [markdown]
 # **What you saw.** The middles of lines are only 5.6 long, where noises are 8, and as a crowd they score worse
-# than fresh noises (129 against 103). The middles of the sphere score like fresh ones. So the advice holds for a GAN, too, and again
-# the two rows would not have told you: side by side they look alike.
+# than fresh noises (129 against 103). The middles of the sphere score like fresh ones. So the advice holds for a GAN,
+# too, and again the two rows would not have told you: side by side they look alike.
 #
 # ### Turn the knobs
 #
