@@ -415,7 +415,9 @@ print(seen.compare(round(100 * next(iter(read.values()))[times.index(500)])))
 # %%
 from course_lib.widgets import StepPlayer
 
-said = {name: [f"{share:.0%} of 250 digits can be read in the guess" for share in row] for name, row in read.items()}
+said = {}
+for name, row in read.items():
+    said[name] = [f"t = {t}: {share:.0%} of 250 can be read in the guess" for t, share in zip(times, row, strict=True)]
 StepPlayer(
     {f"after {at} steps": list(answers(copies[at][1], 12)) for at in shown},
     rates=cosine, curve={"share of 250 digits read in the guess": read}, words=said, title="One network, three ages",

@@ -62,5 +62,4 @@ def try_out(page, inside):
     inside.wait_for_selector(".step-player:not([data-at='1'])", timeout=10_000)
     assert 0.3 * last < at(inside) < 0.7 * last
     shown.append((words(inside), ink(inside)))
-    said, drawn = zip(*shown, strict=True)
-    assert len(set(drawn)) == 4 and len(set(said)) > 1  # a lesson's own words may say the same of two steps
+    assert all(len(set(each)) == 4 for each in zip(*shown, strict=True))
