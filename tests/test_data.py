@@ -106,7 +106,7 @@ def test_data_live_in_the_repository_or_else_in_a_cache_of_the_user(monkeypatch,
     assert data.data_dir().name == "diffusion-course" and tmp_path not in data.data_dir().parents
 
 
-@pytest.mark.parametrize("name", ["mnist-ddpm", "mnist-ddpm-labels", "digit-classifier"])
+@pytest.mark.parametrize("name", ["mnist-ddpm", "mnist-ddpm-labels", "mnist-gan", "digit-classifier"])
 def test_what_ships_lies_in_the_repository_wherever_data_live(monkeypatch, tmp_path, name):
     """So weights that a student trains and keeps in COURSE_DATA never stand in for those that ship."""
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
@@ -115,7 +115,7 @@ def test_what_ships_lies_in_the_repository_wherever_data_live(monkeypatch, tmp_p
     assert (data.shipped(name) / "card.json").is_file()
 
 
-@pytest.mark.parametrize("name", ["mnist-gan", "", "..", "mnist-ddpm/..", ".gitignore", None])
+@pytest.mark.parametrize("name", ["mnist-vae", "", "..", "mnist-ddpm/..", ".gitignore", None])
 def test_what_does_not_ship_is_refused_with_the_list(name):
     with pytest.raises(ValueError, match=r"expected name to be one of .*digit-classifier.*mnist-ddpm.*, got"):
         data.shipped(name)

@@ -577,3 +577,11 @@ def test_the_weights_without_labels_draw_digits_too():
     _, chances = load_digit_features()(drawn)
     assert np.median(chances.max(1)) > 0.9 and len(set(chances.argmax(1))) >= 5
     assert float((drawn > 0).float().mean()) < 0.35  # ink on a dark ground
+
+
+def test_the_gan_that_ships_draws_digits_of_all_kinds():
+    """Seen by the classifier that ships: N = 100."""
+    drawn = generate(load_generator(data.shipped("mnist-gan")), 100)
+    _, chances = load_digit_features()(drawn)
+    assert np.median(chances.max(1)) > 0.9 and len(set(chances.argmax(1))) == 10
+    assert float((drawn > 0).float().mean()) < 0.35
