@@ -22,13 +22,15 @@ __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "lessons/00_start_here.ipynb"
-TRAINED = {  # what `course train` makes: the name of its recipe in recipes.py, which would load torch
+TRAINED = {  # what `course train` makes: the name of its recipe in recipes.py, which would load torch, if it has one
     "mnist-ddpm": "QUICK",
     "mnist-ddpm-labels": "LABELS",
     "mnist-ddpm-plain": "DDPM",
     "mnist-gan": "GAN",
     "digit-classifier": None,
+    "mini-sd": None,
 }
+MINUTES = {"mnist-gan": 5, "mini-sd": 45}  # of a training; 10 where nothing else is said
 PORTS = range(8888, 8908)  # JupyterLab's own first port, and where to look when it is taken
 
 
@@ -67,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("name", metavar="NAME", choices=TRAINED, help=" or ".join(TRAINED))
     length = train.add_mutually_exclusive_group()
     length.add_argument(
-        "--minutes", type=_minutes, metavar="M", help="of training on this machine; default: 10, a GAN's 5"
+        "--minutes", type=_minutes, metavar="M", help="of training here; default: 10, mnist-gan 5, mini-sd 45"
     )
     length.add_argument("--steps", type=_count, metavar="N", help="instead of minutes")
     train.add_argument(
@@ -78,13 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     train.set_defaults(run=_train)
 
-    sample = commands.add_parser("sample", help="draw digits with trained weights")
+    sample = commands.add_parser("sample", help="draw digits, or what a sentence says, with trained weights")
     sample.add_argument("--weights", type=Path, metavar="DIR", help="default: the mnist-ddpm that ships")
     sample.add_argument("-n", type=_count, default=64, metavar="N", help="how many; default: 64")
     sample.add_argument("--sampler", choices=["ddpm", "ddim", "heun", "dpm"], help="of a diffusion model; default: dpm")
-    sample.add_argument("--steps", type=_count, metavar="K", help="of a diffusion model; default: 20")
+    sample.add_argument("--steps", type=_count, metavar="K", help="of a diffusion model; default: 20, mini-sd 30")
     sample.add_argument("--seed", type=_seed, default=0, metavar="S")
     sample.add_argument("--label", type=int, metavar="L", help="only this digit, from a model with labels")
+    sample.add_argument("--prompt", metavar="TEXT", help="what a miniature is to draw, such as 'a small red circle'")
     sample.add_argument("--out", type=Path, default=Path("samples.npy"), metavar="FILE.npy")
     sample.add_argument("--png", action="store_true", help="a picture of the first 100 beside it, too")
     sample.set_defaults(run=_sample)
@@ -137,13 +140,13 @@ def _export(asked) -> int:
 
 
 def _train(asked) -> int:
-    """Train after an estimate, drawing digits on the way; what is stopped can be resumed."""
+    """Train after an estimate, drawing pictures on the way; what is stopped can be resumed."""
     from course_lib import checkpoints, data
     from course_lib.parallel import processes
 
     folder = asked.out or data.data_dir() / "trained" / asked.name
     try:
-        if (folder / "run" / "card.json").is_file() and not asked.resume:
+        if any((folder / "run").rglob("card.json")) and not asked.resume:
             return _refuse(f"a stopped run waits in {folder / 'run'}: go on with --resume, or delete that folder")
         with processes():
             _follow(_run_of(asked, folder), folder)
@@ -162,17 +165,22 @@ def _run_of(asked, folder):
     from course_lib import recipes
     from course_lib.profile import profile
 
-    recipe, command = TRAINED[asked.name], f"course train {asked.name} --seed {asked.seed}"
-    if recipe is None:
+    command = f"course train {asked.name} --seed {asked.seed}"
+    if asked.name == "digit-classifier":
         if asked.minutes or asked.profile:
-            raise ValueError(f"{asked.name} takes --steps; --minutes and --profile are for what draws digits")
+            raise ValueError(f"{asked.name} takes --steps; --minutes and --profile are for what draws pictures")
         return recipes.DigitClassifierRun(folder, steps=asked.steps or 1500, seed=asked.seed, command=command)
-    size, chosen = asked.profile or profile(), getattr(recipes, recipe)
-    gan = isinstance(chosen, recipes.GanRecipe)
-    minutes = None if asked.steps else asked.minutes or (5 if gan else 10)
-    command = f"{command} --profile {size}"
-    make = recipes.GanRun if gan else recipes.DigitRun
-    return make(folder, chosen, steps=asked.steps, minutes=minutes, profile=size, seed=asked.seed, command=command)
+    size = asked.profile or profile()
+    minutes = None if asked.steps else asked.minutes or MINUTES.get(asked.name, 10)
+    more = {"steps": asked.steps, "minutes": minutes, "profile": size, "seed": asked.seed}
+    more["command"] = f"{command} --profile {size}"
+    if asked.name == "mini-sd":
+        from course_lib.miniature import MiniatureRun
+
+        return MiniatureRun(folder, **more)
+    chosen = getattr(recipes, TRAINED[asked.name])
+    make = recipes.GanRun if isinstance(chosen, recipes.GanRecipe) else recipes.DigitRun
+    return make(folder, chosen, **more)
 
 
 def _follow(run, folder) -> None:
@@ -206,7 +214,7 @@ def _follow(run, folder) -> None:
 
 
 def _draw_grid(run, path, step) -> None:
-    """Draw the same forty digits as before, as the model makes them now."""
+    """Draw the same forty pictures as before, as the model makes them now."""
     from course_lib import viz
 
     x0 = run.draw(40)
@@ -227,12 +235,13 @@ def _sample(asked) -> int:
     import numpy as np
 
     from course_lib import checkpoints, data, viz
+    from course_lib.pretrained import PretrainedError
 
     draft = asked.out.parent / f".{asked.out.name}.part"
     try:
         if asked.out.suffix != ".npy":
             raise ValueError(f"expected --out to end in .npy, got {asked.out}")
-        draw = _drawer(asked.weights or data.shipped("mnist-ddpm"), asked.sampler, asked.steps, asked.label)
+        draw = _drawer(asked)
         with open(draft, "wb") as file:  # before drawing: better refused now than after minutes
             x0 = draw(asked.n, seed=asked.seed)
             np.save(file, x0.numpy())
@@ -240,31 +249,55 @@ def _sample(asked) -> int:
         if asked.png:
             rows = {str(10 * i): part for i, part in enumerate(x0[:100].split(10))}
             _save(viz.picture_rows(rows), asked.out.with_suffix(".png"))
-    except (data.DataError, checkpoints.CheckpointError, ValueError) as error:
+    except (data.DataError, checkpoints.CheckpointError, PretrainedError, ValueError) as error:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"{asked.out} cannot be written ({error.strerror or error}): choose another place with --out")
     finally:
         with suppress(OSError):  # it was moved, or was never made
             draft.unlink()
-    print(f"{asked.n} digits of {tuple(x0.shape[1:])} in [-1, 1] are in {asked.out}.")
+    print(f"{asked.n} pictures of {tuple(x0.shape[1:])} in [-1, 1] are in {asked.out}.")
     return 0
 
 
-def _drawer(folder, sampler, steps, label):
-    """Load the weights in the folder, of either kind, and return draw(n, seed=...)."""
+def _drawer(asked):
+    """Load the weights that are asked for, of whatever kind, and return draw(n, seed=...)."""
     from functools import partial
 
-    from course_lib import checkpoints, recipes
+    from course_lib import checkpoints, data, recipes
 
-    if checkpoints.load(folder)[1].get("kind") != recipes.GanRun.kind:
-        how = {"sampler": sampler or "dpm", "steps": steps or 20, "label": label}
+    folder = asked.weights or data.shipped("mini-sd" if asked.prompt else "mnist-ddpm")
+    if (folder / "model_index.json").is_file():
+        return _prompted(folder, asked)
+    kind = checkpoints.load(folder)[1].get("kind")
+    if asked.prompt:
+        raise ValueError(f"expected no --prompt with the {kind or 'weights'} in {folder}: only mini-sd reads sentences")
+    if kind != recipes.GanRun.kind:
+        how = {"sampler": asked.sampler or "dpm", "steps": asked.steps or 20, "label": asked.label}
         return partial(recipes.draw, recipes.load_denoiser(folder), **how)
-    for option, given in {"--sampler": sampler, "--steps": steps, "--label": label}.items():
-        if given is not None:
-            why = "has no labels" if option == "--label" else "draws in one pass"
-            raise ValueError(f"expected no {option} with the GAN in {folder}, which {why}: leave it out")
+    _leave_out(
+        asked, f"the GAN in {folder}", sampler="draws in one pass", steps="draws in one pass", label="has no labels"
+    )
     return partial(recipes.generate, recipes.load_generator(folder))
+
+
+def _prompted(folder, asked):
+    """Load a miniature, and return draw(n, seed=...) of what the prompt says."""
+    from course_lib import miniature
+    from course_lib.pretrained import load_folder
+
+    _leave_out(asked, f"the miniature in {folder}", sampler="draws by DDIM", label="reads sentences")
+    if not asked.prompt:
+        raise ValueError(f"expected --prompt for the miniature in {folder}, such as --prompt 'a small red circle'")
+    pipe, steps = load_folder(folder), asked.steps or miniature.STEPS
+    return lambda n, seed: miniature.draw(pipe, [asked.prompt] * n, steps=steps, seed=seed)
+
+
+def _leave_out(asked, model, **why):
+    """Refuse options that a model has no use for."""
+    for option, reason in why.items():
+        if getattr(asked, option) is not None:
+            raise ValueError(f"expected no --{option} with {model}, which {reason}: leave it out")
 
 
 def _evaluate(asked) -> int:

@@ -275,6 +275,11 @@ class Batches:
             raise ValueError(f"expected one label for each of {len(x)} rows, got {described(labels)}")
         self.drawn, self._epoch = 0, -1
 
+    @property
+    def settings(self) -> dict[str, int]:
+        """What the batches follow from, apart from what x holds: runs that differ here are two runs."""
+        return {"rows": len(self.x), "size": self.size, "seed": self.seed}
+
     def skip_to(self, n: int) -> None:
         """Let the next batch be number n, counted from 0."""
         self.drawn = whole_number("n", n, 0)

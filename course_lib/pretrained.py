@@ -31,7 +31,17 @@ from course_lib.guidance import guided
 from course_lib.schedules import Schedule
 from course_lib.types import Prediction, Predictor, noise_like
 
-__all__ = ["CHOICES", "Choice", "Codec", "PretrainedError", "load_pipeline", "open_pipeline", "times"]
+__all__ = [
+    "CHOICES",
+    "Choice",
+    "Codec",
+    "PretrainedError",
+    "load_folder",
+    "load_pipeline",
+    "open_pipeline",
+    "schedule_of",
+    "times",
+]
 
 GB = 1e9  # bytes
 PATIENCE = 10  # seconds without an answer, then the hub counts as not reachable
@@ -157,7 +167,7 @@ def open_pipeline(
     if len(negatives) not in (1, len(prompts)):
         raise ValueError(f"expected one negative_prompt, or {len(prompts)} as there are prompts, got {len(negatives)}")
     negatives *= len(prompts) // len(negatives)
-    scale, schedule = real_number("scale", scale, 0), _schedule(pipe.scheduler)
+    scale, schedule = real_number("scale", scale, 0), schedule_of(pipe.scheduler)
     denoiser = Denoiser(_network(pipe, schedule.T), schedule, OBJECTIVES[pipe.scheduler.config.prediction_type])
     with torch.no_grad():
         told, null = pipe.encode_prompt(prompts, _device_of(pipe), 1, True, negatives)
@@ -218,8 +228,12 @@ def _known(pipe: Any) -> None:
         )
 
 
-def _schedule(scheduler: Any) -> Schedule:
-    """Read the scheduler's table, and put the row of clean data in front."""
+def schedule_of(scheduler: Any) -> Schedule:
+    """Read the table of a diffusers scheduler and put the row of clean data in front: T + 1 rows.
+
+    Raises ValueError for a scheduler without such a table, for one that predicts what the course does not know, and
+    for one that clips, as latents go beyond 1.
+    """
     name, config = type(scheduler).__name__, scheduler.config
     alphas, predicts = getattr(scheduler, "alphas_cumprod", None), config.get("prediction_type")
     if alphas is None or predicts not in OBJECTIVES:
@@ -314,6 +328,14 @@ def load_pipeline(
     raise PretrainedError(
         "no pipeline could be loaded: connect to the network, or set COURSE_SD to a folder that save_pretrained wrote"
     )
+
+
+def load_folder(folder: str | Path, device: str | torch.device = "cpu") -> Any:
+    """Load the StableDiffusionPipeline that save_pretrained wrote to a folder, from its safetensors, in float32.
+
+    Raises PretrainedError, saying what to do, for a folder that is not whole or holds something else.
+    """
+    return _read(Path(folder), _device(device), half=False)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

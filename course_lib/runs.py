@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from course_lib import checkpoints
-from course_lib.data import Batches
 from course_lib.doors import described, whole_number
 from course_lib.ema import EMA
 from course_lib.parallel import average_over_processes, is_first_process
@@ -36,8 +35,9 @@ class Run:
     """All that a training run is made of, and how it is written to a folder and read back.
 
     nets, optimizers: by name, under which they are kept. ema: of one of the nets, or None. settings: what else makes
-    it another run, for JSON. batches_a_step: how many of the batches each step draws. The other arguments are those
-    of `train.fit`, and refused here when they do not fit.
+    it another run, for JSON. batches_a_step: how many of the batches each step draws. batches: for a folder they have
+    `settings`, all that they follow from, for JSON, and `skip_to(n)`, as data.Batches and shapes.Drawings do. The other
+    arguments are those of `train.fit`, and refused here when they do not fit.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Run:
             raise TypeError(f"expected batches to yield batches, got {described(batches)}: use data.batches(x, size)")
         if ema is not None and not isinstance(ema, EMA):
             raise TypeError(f"expected ema to be an EMA(net), got {described(ema)}")
-        if folder is not None and not isinstance(batches, Batches):
+        if folder is not None and not (hasattr(batches, "settings") and hasattr(batches, "skip_to")):
             raise TypeError(f"expected data.batches(x, size) where a run is kept in a folder, got {described(batches)}")
         if not isinstance(name, str):
             raise TypeError(f"expected name to be a word or two about the run, got {described(name)}")
@@ -135,7 +135,7 @@ class Run:
                 )
             older.close()  # writes where it stood
         batches = self.batches
-        self.call["batches"] = {"rows": len(batches.x), "size": batches.size, "seed": batches.seed}
+        self.call["batches"] = json.loads(json.dumps(batches.settings))
         self._read()
         batches.skip_to(self.step * self.batches_a_step)
         loop = _unfinished[folder] = self._writing(loop)

@@ -397,6 +397,11 @@ class Drawings:
             raise ValueError(f"expected part to be training, held out or all, got {described(part)}")
         self.part = part
 
+    @property
+    def settings(self) -> dict[str, int | float | str]:
+        """What the batches follow from: runs that differ here are two runs."""
+        return {"part": self.part, "size": self.size, "brief": self.brief, "seed": self.seed}
+
     def skip_to(self, n: int) -> None:
         """Let the next batch be number n, counted from 0."""
         self.drawn = whole_number("n", n, 0)

@@ -49,7 +49,8 @@ def fit(
     Started by torchrun, each process computes its share of every batch and all make the same step (parallel.py).
 
     folder: where the run is kept. Whatever ends the loop (break, an interrupt, an error), the same call goes on where
-    it stood, to the last bit, random numbers included; a killed process loses at most 30 seconds. Needs data.batches.
+    it stood, to the last bit, random numbers included; a killed process loses at most 30 seconds. Needs batches that
+    can be drawn again: data.batches or shapes.drawings.
     name: what makes it another run beside network, optimizer, EMA, batches, steps and seed, such as its loss or lr.
     Raises CheckpointError when the folder holds another run, which is left as it is, and when it cannot be written.
 

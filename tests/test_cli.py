@@ -387,7 +387,7 @@ def test_sample_draws_into_a_file_and_a_picture(tmp_path, capsys):
         x = np.load(out)
         assert (x.shape, x.dtype) == ((3, 1, 28, 28), np.float32) and np.abs(x).max() <= 1
         assert np.abs(x - expected.numpy()).max() == 0
-    assert f"3 digits of (1, 28, 28) in [-1, 1] are in {out}." in capsys.readouterr().out
+    assert f"3 pictures of (1, 28, 28) in [-1, 1] are in {out}." in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
     labelled = data.shipped("mnist-ddpm-labels")
     assert sample(out, "-n", 12, "--steps", 2, "--weights", labelled, "--label", 7, "--png") == 0

@@ -22,6 +22,7 @@ FLOORS = [
     {"checkpoints", "ema", "runs", "train", "train_gan", "muon", "pretrained"},  # F3: runs
     {"evaluate"},
     {"recipes"},  # whole runs, each with its data, network and card
+    {"miniature"},
     {"viz", "page", "profile", "widgets", "checks", "build", "lint", "export", "mathml", "doctor", "cli"},  # F4: faces
 ]
 NUMBERS = FLOORS[0] | FLOORS[1]
@@ -29,7 +30,7 @@ NUMBERS = FLOORS[0] | FLOORS[1]
 WITHOUT_TORCH = {"viz", "widgets", "page", "profile", "cli", "doctor", "build", "lint", "export", "mathml"}
 SLOW = {"torch", "matplotlib", "numpy", "diffusers", "transformers", "sklearn", "ipywidgets", "IPython", "jupyterlab"}
 #: what is imported in one place at most, and which
-ONE_PLACE = {"diffusers": "pretrained", "huggingface_hub": "pretrained", "anywidget": "widgets"}
+ONE_PLACE = {"diffusers": {"pretrained", "miniature"}, "huggingface_hub": {"pretrained"}, "anywidget": {"widgets"}}
 
 
 def imports(source):
@@ -83,8 +84,9 @@ def problems(module, source):
             found.append(f"{module} imports {name}: no networks among numbers")
         if home in WITHOUT_TORCH | {"metrics"} and package == "torch" and (at_top or home in {"viz", "metrics"}):
             found.append(f"{module} imports torch: it takes arrays, and works without")
-        if package in ONE_PLACE and (home != ONE_PLACE[package] or at_top):
-            found.append(f"{module} imports {name}: only {ONE_PLACE[package]} may, inside a function")
+        if package in ONE_PLACE and (home not in ONE_PLACE[package] or at_top):
+            may = " and ".join(sorted(ONE_PLACE[package]))
+            found.append(f"{module} imports {name}: only {may} may, inside a function")
         if module == "cli" and at_top and package in SLOW:
             found.append(f"cli imports {name} at once: import it where it is used, or `course --help` waits")
     return found

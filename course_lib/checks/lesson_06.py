@@ -1412,7 +1412,7 @@ EXERCISES = catalogue(
             _way_case("64 numbers, five places", 64, 21, [0.0, 0.25, 0.5, 0.8, 1.0]),
             _way_case("two numbers, three places", 2, 24, [0.1, 0.5, 0.9]),
             _way_case("five numbers, places in disorder", 5, 30, [0.6, 0.0, 0.3, 1.0, 0.9]),
-        _way_case("a single place", 8, 40, [0.3]),
+            _way_case("a single place", 8, 40, [0.3]),
         ],
         mistakes=SPHERE_MISTAKES,
         right="equal steps turn by equal angles, and no length is lost on the way.",

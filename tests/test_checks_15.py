@@ -1,0 +1,384 @@
+"""Lesson 15's checks: wrong answers, written as a student would write them, each get their own sentence."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from miniature_made_up import pipeline
+
+from course_lib import schedules
+from course_lib.checks.engine import diagnose
+from course_lib.checks.lesson_15 import EXERCISES
+from course_lib.guidance import guided
+from course_lib.pretrained import open_pipeline, times
+from course_lib.samplers import ddim_step, sample
+
+
+def verdict(number, function):
+    return diagnose(EXERCISES[number], function)
+
+
+def known(number, answers):
+    return [pytest.param(number, name, function, id=f"{number}: {name}") for name, function in answers.items()]
+
+
+# ---- right answers in other words ----
+
+
+def row_by_loop(words, length, start, end):
+    out = torch.full((length,), end)
+    out[0] = start
+    for place, word in enumerate(words, 1):
+        if place < length - 1:
+            out[place] = word
+    return out
+
+
+def decode_by_index(autoencoder, z):
+    k = 1 / autoencoder.config.scaling_factor
+    x = autoencoder.decode(k * z)[0]
+    return torch.minimum(torch.maximum(x, torch.tensor(-1.0)), torch.tensor(1.0))
+
+
+def clock_by_pad(table, steps):
+    rows = [*steps, -1]
+    return F.pad(table, (1, 0), value=1.0), [row + 1 for row in rows]
+
+
+def guided_by_two_calls(net, x, timestep, null, text, scale):
+    a = net(x, timestep, encoder_hidden_states=null)[0]
+    b = net(x, timestep, encoder_hidden_states=text)[0]
+    return (1 - scale) * a + scale * b
+
+
+def half_way_by_index(x, share, sch, rows, z):
+    n = len(rows) - 1
+    first = min(n - round(n * share), n - 1)
+    now = rows[first]
+    return sch.signal_rate[now].float() * x + sch.noise_rate[now].float() * z, rows[first:]
+
+
+def known_by_where(x, clean, mask, row, sch, z):
+    k = mask.shape[2] // x.shape[2]
+    new = mask.unfold(2, k, k).unfold(3, k, k).flatten(4).amax(4) > 0
+    return torch.where(new, x, sch.add_noise(clean, torch.full((len(x),), row), z))
+
+
+def gib_by_info(count, kind, work):
+    size = torch.empty(0, dtype=kind).element_size()
+    return count / 1024**3 * size + work / 1024 / 1024 / 1024
+
+
+def dtype_by_name(where):
+    return torch.half if where.startswith("cuda") else torch.float
+
+
+@pytest.mark.parametrize(
+    ("number", "function"),
+    [
+        ("15.1", row_by_loop),
+        ("15.2", decode_by_index),
+        ("15.3", clock_by_pad),
+        ("15.4", guided_by_two_calls),
+        ("15.5", half_way_by_index),
+        ("15.6", known_by_where),
+        ("15.7", gib_by_info),
+        ("15.8", dtype_by_name),
+    ],
+)
+def test_other_words_are_right_too(number, function):
+    found = verdict(number, function)
+    assert found.passed, str(found)
+
+
+# ---- the course's own answers are diffusers' and the library's ----
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return pipeline("v_prediction")
+
+
+@pytest.mark.parametrize("text", ["", "a red ball", "a blue box on the left of the red ball and the box on the right"])
+def test_a_row_of_tokens_is_the_tokenizer_s(pipe, text):
+    words = pipe.tokenizer
+    ids = words.convert_tokens_to_ids(words.tokenize(text))
+    row = EXERCISES["15.1"].reference(ids, words.model_max_length, words.bos_token_id, words.eos_token_id)
+    theirs = words(text, padding="max_length", truncation=True, return_tensors="pt").input_ids[0]
+    assert torch.equal(row, theirs)
+
+
+def test_decoded_latents_are_the_codec_s(pipe):
+    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    _, _, codec = open_pipeline(pipe, "a")
+    with torch.no_grad():
+        assert torch.allclose(EXERCISES["15.2"].reference(pipe.vae, z), codec.decode(z), atol=1e-6)
+
+
+def test_the_clock_is_the_library_s(pipe):
+    pipe.scheduler.set_timesteps(5)
+    table, rows = EXERCISES["15.3"].reference(pipe.scheduler.alphas_cumprod, pipe.scheduler.timesteps.tolist())
+    _, schedule, _ = open_pipeline(pipe, "a")
+    assert torch.allclose(table.double(), schedule.alpha_bar, atol=1e-7)
+    assert rows[:5] == times(pipe, 5)[:5] and rows[5:] == [0]
+
+
+def test_guided_output_agrees_with_guided_and_with_the_pipeline(pipe):
+    texts = ["a red ball", "a blue box"]
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    text, null = pipe.encode_prompt(texts, torch.device("cpu"), 1, True, ["", ""])
+    with torch.no_grad():
+        v = EXERCISES["15.4"].reference(pipe.unet, x, 500, null, text, 3.0)
+    predict, schedule, _ = open_pipeline(pipe, texts, scale=3.0)
+    a, s = schedule.rates(501, x)
+    assert torch.allclose(a * x - s * v, predict(x, torch.tensor([501, 501])).x0, atol=1e-5)
+    assert callable(guided(predict, 1.0))
+
+
+def test_half_way_at_full_strength_is_the_whole_walk_and_mixes_like_add_noise(pipe):
+    schedule = schedules.linear_beta()
+    rows, x0 = schedule.steps(10), torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    eps = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    start, rest = EXERCISES["15.5"].reference(x0, 1.0, schedule, rows, eps)
+    assert rest == rows and torch.allclose(start, eps, atol=0.02)
+    half, rest = EXERCISES["15.5"].reference(x0, 0.5, schedule, rows, eps)
+    assert rest == rows[5:] and torch.allclose(half, schedule.add_noise(x0, torch.tensor([500] * 3), eps), atol=1e-6)
+
+
+def test_a_known_picture_comes_through_inpainting_untouched(pipe):
+    """Nothing masked: after the last step, to row 0, the latents are the known ones, whatever the network says."""
+    predict, schedule, _ = open_pipeline(pipe, "a red ball")
+    x0, eps = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    x = sample(ddim_step, predict, schedule, eps, [1000, 500, 0])
+    kept = EXERCISES["15.6"].reference(x, x0, torch.zeros(1, 1, 16, 16), 0, schedule, eps)
+    assert torch.equal(kept, x0) and not torch.allclose(x, x0, atol=0.1)
+
+
+# ---- wrong answers ----
+
+
+def framed(words, length, start, end, fill=None, cut=lambda words, length: words[: length - 2], first=True):
+    row = ([start] if first else []) + list(cut(words, length))
+    row.append(end)
+    while len(row) < length:
+        row.append(end if fill is None else fill)
+    return torch.as_tensor(row)
+
+
+ROWS = {
+    "end cut off": lambda w, n, s, e: torch.tensor(([s] + w + [e] * n)[:n]),
+    "start missing": lambda w, n, s, e: framed(w, n, s, e, cut=lambda w, n: w[: n - 1], first=False),
+    "filled with 0": lambda w, n, s, e: F.pad(torch.tensor([s, *w[: n - 2], e]), (0, n - len(w[: n - 2]) - 2)),
+    "filled with start": lambda w, n, s, e: framed(w, n, s, e, fill=s),
+    "filled in front": lambda w, n, s, e: F.pad(
+        torch.tensor([s, *w[: n - 2], e]), (n - len(w[: n - 2]) - 2, 0), value=e
+    ),
+    "not filled up": lambda w, n, s, e: torch.tensor([s] + w[: n - 2] + [e]),
+    "not cut": lambda w, n, s, e: framed(w, n, s, e, cut=lambda w, n: w),
+    "one word too few": lambda w, n, s, e: framed(w, n, s, e, cut=lambda w, n: w[: n - 3]),
+}
+
+
+def pixels(divide=1, after=lambda x: torch.clip(x, -1, 1)):
+    def function(net, z):
+        k = net.config.scaling_factor
+        return after(net.decode(z * k**-divide).sample)
+
+    return function
+
+
+PIXELS = {
+    "factor forgotten": pixels(0),
+    "multiplied": pixels(-1),
+    "scaled twice": pixels(2),
+    "picture scaled": lambda net, z: torch.clip(net.decode(z)[0] * (1 / net.config.scaling_factor), -1, 1),
+    "not cut off": pixels(after=lambda x: x),
+    "in 0..1": pixels(after=lambda x: torch.clip((1 + x) / 2, 0, 1)),
+    "cut off at 0": pixels(after=lambda x: torch.clip(x, 0, 1)),
+    "latents cut off": lambda net, z: torch.clip(
+        net.decode(torch.clip(z, -1, 1) / net.config.scaling_factor)[0], -1, 1
+    ),
+    "Stable Diffusion's factor for all": lambda net, z: net.decode(z / 0.18215).sample.clip(-1, 1),
+    "sample forgotten": lambda net, z: net.decode(z / net.config.scaling_factor),
+}
+
+
+def clock(front=(1.0,), shift=1, tail=(0,), behind=(), start=0):
+    def function(table, steps):
+        parts = [torch.tensor(list(part), dtype=table.dtype) for part in (front, behind)]
+        return torch.cat([parts[0], table[start:], parts[1]]), [t + shift for t in steps] + list(tail)
+
+    return function
+
+
+CLOCKS = {
+    "no shift": clock(shift=0),
+    "shifted down": clock(shift=-1),
+    "clean row missing": clock(front=()),
+    "nothing changed": clock(front=(), shift=0),
+    "0 for clean": clock(front=(0.0,)),
+    "clean row behind": clock(front=(), behind=(1.0,)),
+    "clean row written over": clock(start=1),
+    "last step missing": clock(tail=()),
+    "last step at 1": clock(tail=(1,)),
+    "root taken": lambda table, steps: (F.pad(table, (1, 0), value=1.0) ** 0.5, [t + 1 for t in steps] + [0]),
+}
+
+
+def guide(mix):
+    def function(net, x, timestep, null, text, w):
+        a = net(x, timestep, encoder_hidden_states=null).sample
+        b = net(x, timestep, encoder_hidden_states=text).sample
+        return mix(a, b, w, x)
+
+    return function
+
+
+def halves(order=(0, 1), doubled=True, axis=0):
+    def function(net, x, timestep, null, text, w):
+        texts = torch.cat([(null, text)[k] for k in order])
+        out = net(x.repeat(2, 1, 1, 1) if doubled else x, timestep, encoder_hidden_states=texts).sample
+        a, b = out.chunk(2, axis)
+        return a + w * (b - a)
+
+    return function
+
+
+GUIDES = {
+    "wrong way round": guide(lambda a, b, w, x: w * a + (1 - w) * b),
+    "the paper's w": guide(lambda a, b, w, x: (1 + w) * b - w * a),
+    "one less": guide(lambda a, b, w, x: a + (w - 1) * (b - a)),
+    "difference alone": guide(lambda a, b, w, x: w * b - w * a),
+    "answer with the text, scaled": guide(lambda a, b, w, x: b * w),
+    "difference missing": guide(lambda a, b, w, x: a + b * w),
+    "no guidance": guide(lambda a, b, w, x: b),
+    "embeddings mixed": lambda net, x, t, null, text, w: (
+        net(x, t, encoder_hidden_states=(1 - w) * null + w * text).sample
+    ),
+    "latents not doubled": halves(doubled=False),
+    "cut by channel": halves(axis=1),
+    "from the latents": guide(lambda a, b, w, x: (1 - w) * x + w * b),
+}
+
+
+def test_halves_exchanged_are_guidance_the_wrong_way_round():
+    found = verdict("15.4", halves(order=(1, 0)))
+    assert found.name == "wrong way round" and "two halves of the batch" in found.says
+
+
+def begun(mix=lambda x, a, s, z: x * a + z * s, steps=None, at=lambda rest, rows: rest[0]):
+    """A student's start, with plain numbers out of the tables."""
+
+    def function(x, share, sch, rows, z):
+        n = len(rows) - 1
+        k = max(round(n * share), 1)
+        rest = rows[n - k :] if steps is None else steps(rows, n, k, share)
+        row = at(rest, rows)
+        return mix(x, float(sch.signal_rate[row]), float(sch.noise_rate[row]), z), rest
+
+    return function
+
+
+def mixed_by_strength(x, share, sch, rows, z):
+    _, rest = begun()(x, share, sch, rows, z)
+    return x + share * (z - x), rest
+
+
+def noise_at_strength_times_t(x, share, sch, rows, z):
+    _, rest = begun()(x, share, sch, rows, z)
+    row = int(max(1, round(sch.T * share)))
+    return float(sch.signal_rate[row]) * x + float(sch.noise_rate[row]) * z, rest
+
+
+STARTS = {
+    "noise of the first row": begun(at=lambda rest, rows: max(rows)),
+    "no noise": begun(mix=lambda x, a, s, z: x.clone()),
+    "noise not matched": mixed_by_strength,
+    "strength times T": noise_at_strength_times_t,
+    "noise alone": begun(mix=lambda x, a, s, z: z * s),
+    "picture not lowered": begun(mix=lambda x, a, s, z: x + z * s),
+    "strength the other way": begun(steps=lambda rows, n, k, share: rows[n - max(1, round(n * (1 - share))) :]),
+    "the first steps": begun(steps=lambda rows, n, k, share: rows[: k + 1]),
+    "one step too few": begun(steps=lambda rows, n, k, share: rows[n - k + 1 :] if k > 1 else rows[-2:]),
+    "rounded down": begun(steps=lambda rows, n, k, share: rows[n - max(1, int(n * share)) :]),
+    "nothing left to walk": begun(steps=lambda rows, n, k, share: rows[n - round(n * share) :]),
+}
+
+
+def inpainted(
+    small=lambda m, k: F.max_pool2d(m, k, stride=k),
+    row=lambda t, sch: t,
+    noisy=lambda x, a, s, z: x * a + z * s,
+    join=lambda m, new, old: torch.lerp(old, new, m),
+):
+    def function(x, clean, mask, t, sch, z):
+        now = row(t, sch)
+        old = noisy(clean, float(sch.signal_rate[now]), float(sch.noise_rate[now]), z)
+        return join(small(mask, mask.shape[3] // clean.shape[3]), x, old)
+
+    return function
+
+
+PAINTS = {
+    "mask inverted": inpainted(join=lambda m, new, old: new + m * (old - new)),
+    "known part clean": inpainted(noisy=lambda x, a, s, z: x),
+    "noise of T": inpainted(row=lambda t, sch: sch.T),
+    "noise of the next row up": inpainted(row=lambda t, sch: t + 1),
+    "row too clean": inpainted(row=lambda t, sch: t - 1 if t else 0),
+    "mask at picture size": inpainted(small=lambda m, k: m),
+    "corner of the mask": inpainted(small=lambda m, k: m[:, :, : m.shape[2] // k, : m.shape[3] // k]),
+    "every k-th pixel": inpainted(small=lambda m, k: F.interpolate(m, scale_factor=1 / k, mode="nearest")),
+    "mean of the mask": inpainted(small=lambda m, k: F.avg_pool2d(m, k)),
+    "all pixels of a square": inpainted(small=lambda m, k: (F.avg_pool2d(m, k) == 1).float()),
+    "added": inpainted(join=lambda m, new, old: new + old - m * old),
+    "signal not lowered": inpainted(noisy=lambda x, a, s, z: x + s * z),
+}
+
+GIBS = {
+    "bits for bytes": lambda n, kind, work: (
+        (n * torch.finfo(kind).bits if kind.is_floating_point else n * 8) / 2**30 + work / 2**30
+    ),
+    "bits and work in bits": lambda n, kind, work: 8 * (n * kind.itemsize + work) / 1024**3,
+    "GB for GiB": lambda n, kind, work: (work + n * kind.itemsize) / 1e9,
+    "work forgotten": lambda n, kind, work: n * kind.itemsize / 1024**3,
+    "always 4 bytes": lambda n, kind, work: (4 * n + work) / 1024**3,
+    "always 2 bytes": lambda n, kind, work: (2 * n + work) / 1024**3,
+    "work in GiB": lambda n, kind, work: n * kind.itemsize / 1024**3 + work,
+    "work times bytes": lambda n, kind, work: kind.itemsize * (n + work) / 1024**3,
+    "MiB": lambda n, kind, work: (n * kind.itemsize + work) / 1024 / 1024,
+    "whole GiB": lambda n, kind, work: float(int((n * kind.itemsize + work) / 1024**3)),
+}
+
+DTYPES = {
+    "a string": lambda where: "float16" if "cuda" in where else "float32",
+    "torch's name in a string": lambda where: str(torch.half if "cuda" in where else torch.float),
+    "half everywhere": lambda where: torch.half,
+    "single everywhere": lambda where: torch.get_default_dtype(),
+    "first GPU only": lambda where: {"cuda": torch.half}.get(where, torch.float),
+    "bfloat16": lambda where: torch.bfloat16 if where[:4] == "cuda" else torch.float,
+    "the other way round": lambda where: torch.float if where[:4] == "cuda" else torch.half,
+    "double elsewhere": lambda where: torch.half if where[:4] == "cuda" else torch.double,
+    "all but the processor": lambda where: torch.half if not where.startswith("cpu") else torch.float,
+}
+
+WRONG = [
+    *known("15.1", ROWS), *known("15.2", PIXELS), *known("15.3", CLOCKS), *known("15.4", GUIDES),
+    *known("15.5", STARTS), *known("15.6", PAINTS), *known("15.7", GIBS), *known("15.8", DTYPES),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "name", "function"), WRONG)
+def test_wrong_answers_are_known(number, name, function):
+    found = verdict(number, function)
+    assert found.name == name, str(found)
+
+
+def test_every_mistake_is_written_once_more_as_a_student_would():
+    written = {(param.values[0], param.values[1]) for param in WRONG}
+    assert written == {(number, m.name) for number, exercise in EXERCISES.items() for m in exercise.mistakes}
+
+
+def test_a_sentence_measures_the_student_s_own_result():
+    assert "deviation" in verdict("15.2", PIXELS["factor forgotten"]).says
+    spoken = verdict("15.7", GIBS["bits for bytes"]).says
+    assert "15.90 where it should be 2.86 GiB" in spoken
+    assert "row 300 means" in verdict("15.5", STARTS["noise of the first row"]).says
