@@ -747,6 +747,7 @@ def _inpaint_cases():
             ("eight pixels to a cell", 1, 3, _mask(1, 24, (5, 20, 11, 12)), 30, cosine(50)),
             ("nothing is known", 1, 4, _mask(1, 16, (0, 16, 0, 16)), 700, linear_beta()),
             ("another schedule", 3, 4, _mask(3, 8, (1, 2, 1, 5)), 250, flow()),
+            ("a cell for each pixel", 1, 4, _mask(1, 4, (0, 2, 1, 3)), 600, flow()),
         ]
     ):
         x, x0, eps = (_draw(n, 4, h, h, seed=110 + 3 * seed + k) for k in range(3))
@@ -798,7 +799,7 @@ KEEP_MISTAKES = [
     ),
     Mistake(
         "mask at picture size",
-        lambda x_next, x0, mask, t_next, schedule, eps: mask * x_next + (1 - mask) * x0,
+        _kept(shrink=lambda mask, k: mask),
         "Your mask still has the picture's size: latents have fewer cells, so shrink it first.",
         ("What are the shapes of mask and x_next?", KEEP_HINTS[1]),
     ),
@@ -963,8 +964,8 @@ DTYPE_MISTAKES = [
     Mistake(
         "half everywhere",
         lambda device: torch.float16,
-        "You choose half precision everywhere: on a processor without instructions for it, each step takes many times "
-        "as long.",
+        "You choose half precision everywhere: a processor without instructions for it gets slower, and the page asks "
+        "for single precision there.",
         ("What did the page ask for elsewhere?", DTYPE_HINTS[1]),
     ),
     Mistake(
