@@ -1,4 +1,4 @@
-"""The command line: course lab | doctor | build | export | train | sample | evaluate.
+"""The command line: course lab | doctor | build | export | train | sample | evaluate | bench.
 
     main(["doctor", "--json"]) -> exit code
 Each command imports what it needs when it runs: `course --help` must not wait for torch.
@@ -96,6 +96,16 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("samples", metavar="SAMPLES.npy", help="float32, (N, 1, 28, 28), in [-1, 1]")
     evaluate.add_argument("--data", choices=["mnist"], default="mnist")
     evaluate.set_defaults(run=_evaluate)
+
+    bench = commands.add_parser("bench", help="measure Stable Diffusion's time and memory here, with random weights")
+    bench.add_argument("what", choices=["sd"], help="the architecture of Stable Diffusion 1 at full size")
+    bench.add_argument("--sizes", type=_count, nargs="+", default=[512, 1024], metavar="PIXELS", help="of a side")
+    bench.add_argument("--options", nargs="+", metavar="NAME", help="only these rows; default: all")
+    bench.add_argument("--model", choices=["sd1", "miniature"], default="sd1", help="miniature: a quick look")
+    bench.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
+    bench.add_argument("--steps", type=_count, default=3, metavar="K", help="that are timed in each row; default: 3")
+    bench.add_argument("--out", type=Path, metavar="FILE.json", help="the rows as JSON, too")
+    bench.set_defaults(run=_bench)
 
     asked = parser.parse_args(arguments)
     return asked.run(asked)
@@ -309,6 +319,29 @@ def _evaluate(asked) -> int:
         print(json.dumps(evaluate_digits(read_samples(asked.samples)), indent=2))
     except (data.DataError, checkpoints.CheckpointError, ValueError) as error:
         return _refuse(str(error))
+    return 0
+
+
+def _bench(asked) -> int:
+    """Print a table, a row at a time as they are measured; what has been measured is kept when it is stopped."""
+    from course_lib import bench_sd
+
+    options, rows = asked.options or list(bench_sd.OPTIONS), []
+    if unknown := [option for option in options if option not in bench_sd.OPTIONS]:
+        return _refuse(f"expected --options among {', '.join(bench_sd.OPTIONS)}, got {unknown[0]}")
+    if odd := [size for size in asked.sizes if size % 64]:
+        return _refuse(f"expected --sizes in multiples of 64 pixels, got {odd[0]}")
+    print(f"{asked.model} with random weights: these rows are about time and memory, no picture comes of them.")
+    try:
+        for row in bench_sd.bench(asked.sizes, options, model=asked.model, device=asked.device, steps=asked.steps):
+            rows.append(row)
+            print("\n".join(bench_sd.table(rows).splitlines()[0 if len(rows) == 1 else -1 :]), flush=True)
+            if asked.out:
+                asked.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    except KeyboardInterrupt:
+        return _refuse(f"stopped after {len(rows)} rows: the same command measures anew")
+    except OSError as error:
+        return _refuse(f"{asked.out} cannot be written ({error.strerror or error}): choose another place with --out")
     return 0
 
 

@@ -312,14 +312,20 @@ class MiniatureRun:
 
     @torch.no_grad()
     def _measure_latents(self) -> None:
-        """Bring each channel of the latents to mean 0 and the deviation that Stable Diffusion's have, 1 / 0.18215.
+        """Bring each channel of drawn latents to mean 0 and the deviation that Stable Diffusion's have, 1 / 0.18215.
 
         The change goes into the 1 x 1 convolutions that end the encoder and begin the decoder: pictures stay the same.
         """
         vae = self.pipe.vae.eval().requires_grad_(False)
         pictures = next(shapes.drawings(1000, seed=self.seed)).pictures.to(self.device)
-        z = torch.cat([vae.encode(some).latent_dist.mean for some in pictures.split(250)]).transpose(0, 1).flatten(1)
-        mean, factor = z.mean(1), 1 / (SCALING * z.std(1))
+        spread = [vae.encode(some).latent_dist for some in pictures.split(250)]
+        middle, var = (
+            torch.cat([getattr(s, part) for s in spread]).transpose(0, 1).flatten(1) for part in ("mean", "var")
+        )
+        mean, factor = (
+            middle.mean(1),
+            1 / (SCALING * (middle.var(1) + var.mean(1)).sqrt()),
+        )  # of latents as they are drawn
         last, first, n = vae.quant_conv, vae.post_quant_conv, len(mean)
         last.weight[:n] *= factor[:, None, None, None]
         last.bias[:n] = (last.bias[:n] - mean) * factor

@@ -23,14 +23,31 @@ FLOORS = [
     {"evaluate"},
     {"recipes"},  # whole runs, each with its data, network and card
     {"miniature"},
-    {"viz", "page", "profile", "widgets", "checks", "build", "lint", "export", "mathml", "doctor", "cli"},  # F4: faces
+    {
+        "viz",
+        "page",
+        "profile",
+        "widgets",
+        "checks",
+        "build",
+        "lint",
+        "export",
+        "mathml",
+        "doctor",
+        "bench_sd",
+        "cli",
+    },  # F4: faces
 ]
 NUMBERS = FLOORS[0] | FLOORS[1]
 #: modules that take arrays, and must work before torch is there
 WITHOUT_TORCH = {"viz", "widgets", "page", "profile", "cli", "doctor", "build", "lint", "export", "mathml"}
 SLOW = {"torch", "matplotlib", "numpy", "diffusers", "transformers", "sklearn", "ipywidgets", "IPython", "jupyterlab"}
 #: what is imported in one place at most, and which
-ONE_PLACE = {"diffusers": {"pretrained", "miniature"}, "huggingface_hub": {"pretrained"}, "anywidget": {"widgets"}}
+ONE_PLACE = {
+    "diffusers": {"pretrained", "miniature", "bench_sd"},
+    "huggingface_hub": {"pretrained"},
+    "anywidget": {"widgets"},
+}
 
 
 def imports(source):
