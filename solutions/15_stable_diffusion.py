@@ -358,10 +358,13 @@ def our_clock(alphas_cumprod, timesteps):
 our_clock = check("15.3", our_clock)
 
 # %%
-scheduler = copy.deepcopy(pipe.scheduler)
+import diffusers
+
+scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config)
 scheduler.set_timesteps(5)
-alpha_bar, rows = our_clock(scheduler.alphas_cumprod, scheduler.timesteps.tolist())
-print("timesteps of diffusers:", scheduler.timesteps.tolist(), " your rows:", rows, " times(pipe, 5):", times(pipe, 5))
+timesteps = scheduler.timesteps.tolist()
+alpha_bar, rows = our_clock(scheduler.alphas_cumprod, timesteps)
+print(f"5 timesteps of diffusers: {timesteps}, your rows: {rows}, times(pipe, 5): {times(pipe, 5)}")
 print("largest difference from the course's table:", float((alpha_bar - schedule.alpha_bar).abs().max()))
 print(f"the first of 5 steps is told that {1 - alpha_bar[rows[0]]:.0%} of the variance is noise; it gets pure noise")
 
@@ -494,8 +497,8 @@ def guided_output(unet, x_t, timestep, null, text, scale):
 guided_output = check("15.4", guided_output)
 
 # %% [markdown]
-# And that is the last part. Here is the whole of Stable Diffusion in a few lines, three of its calls yours. Does it
-# draw what `pipe` draws?
+# And that is the last part. Here is the whole of Stable Diffusion in a few lines, its heart written by you. Does it
+# draw what the pipeline draws?
 
 
 # %%
@@ -518,10 +521,8 @@ def paint(prompts, scale, x, steps=None, negative="", of=None, scheduler=None):
 asked = {"num_inference_steps": STEPS, "guidance_scale": MINI_SCALE, "output_type": "latent"}
 said = drawings.sentences[:4]
 theirs = mini(said, latents=noise(4), **asked).images
-print(
-    f"largest difference from the pipeline's own latents: "
-    f"{float((paint(said, MINI_SCALE, noise(4)) - theirs).abs().max()):.1e}"
-)
+off = float((paint(said, MINI_SCALE, noise(4)) - theirs).abs().max())
+print(f"largest difference from the pipeline's own latents: {off:.1e}")
 
 # %% [markdown]
 # Now turn the knob. **Before you run it.** *"The higher the scale, the closer to the prompt"* stands in many
@@ -555,9 +556,8 @@ print(f"deviation of real drawings' latents: {float(mini_codec.encode(drawings.p
 best.compare(max(scales[1:], key=lambda scale: found[scale]["all"]))
 
 # %%
-same = noise(1, 5, pipe).expand(len(scales), -1, -1, -1)
 with torch.no_grad():
-    row = [paint(PROMPTS[:1], scale, same[:1], of=pipe) for scale in scales]
+    row = [paint(PROMPTS[:1], scale, noise(1, 5, pipe), of=pipe) for scale in scales]
     row = torch.cat([decode_latents(pipe.vae, x.to(pipe.vae.dtype)).float().cpu() for x in row])
 
 # %% tags=["picture"]
@@ -568,11 +568,11 @@ show(
 )
 
 # %% [markdown]
-# **What you saw.** The claim is false. A little guidance buys much: the score at 2 is well above that of the plain
-# answer. But beyond a small scale it falls again, and the latents say why: their deviation grows with the scale, far
-# beyond that of any real drawing, so the decoder gets what it has never seen. Edges turn harsh and shapes come apart.
-# Which scale is best belongs to a model and its data (Stable Diffusion 1.5 is mostly used at 7.5); that there is a
-# best one does not.
+# **What you saw.** The claim is false. A little guidance buys much, compared with the plain answer at 1. But beyond a
+# small scale it falls again, and the latents say why: their deviation grows with the scale, far beyond that of any
+# real drawing, so the decoder gets what it has never seen. Edges turn harsh and shapes come apart. Which scale is
+# best belongs to a model and its data (Stable Diffusion 1.5 is mostly used at 7.5); that there is a best one does
+# not.
 #
 # ### What a negative prompt is
 #
@@ -642,8 +642,6 @@ euler = predict(
 )
 
 # %%
-import diffusers
-
 config = dict(mini.scheduler.config)
 swapped = {
     "DDIM": diffusers.DDIMScheduler.from_config(config),
@@ -726,8 +724,7 @@ def begin_half_way(x0, strength, schedule, rows, eps):
 begin_half_way = check("15.5", begin_half_way)
 
 # %% [markdown]
-# Real drawings of a small thing somewhere; the prompt asks for the same shape in another colour, and does not say
-# where.
+# Real drawings of a thing somewhere; the prompt asks for the same shape in another colour, and does not say where.
 #
 # **Before you run it.** At which strength have half of the pictures taken the new colour?
 
@@ -816,9 +813,9 @@ keep_known = check("15.6", keep_known)
 
 # %%
 @torch.no_grad()
-def inpaint(prompts, x0, mask, scale=MINI_SCALE):
+def inpaint(prompts, x0, mask):
     """Draw anew where the mask is 1."""
-    model, schedule, codec = open_pipeline(mini, prompts, scale=scale)
+    model, schedule, codec = open_pipeline(mini, prompts, scale=MINI_SCALE)
     x, eps = noise(len(x0), 9), noise(len(x0), 10)
     for t, t_next in pairwise(times(mini, STEPS)):
         x = ddim_step(model, schedule, x, t, t_next).x_next
@@ -827,19 +824,16 @@ def inpaint(prompts, x0, mask, scale=MINI_SCALE):
 
 
 # %%
-lefts = ["red ring", "green star", "yellow cross", "purple circle"]
-pairs = list(zip(lefts, ["blue", "white", "black", "orange"], strict=True))
-olds, news = (
-    [f"a large {left} left of a large {colour} {shape}" for left, colour in pairs] for shape in ("square", "triangle")
-)
+pairs = [f"a large {names[k % 8]} {shapes.SHAPES[k % 6]} left of a large {names[(k + 3) % 8]}" for k in range(N // 2)]
+olds, news = ([f"{pair} {shape}" for pair in pairs] for shape in ("square", "triangle"))
 source = shapes.render([shapes.parse(old) for old in olds], generator=seed(11)).to(mini.device)
 right = (torch.arange(32) >= 16).float().to(mini.device)
 mask = right.expand(len(source), 1, 32, 32)  # 1 in the right half
 painted = inpaint(news, mini_codec.encode(source, seed(12)), mask)
 
 # %% tags=["picture"]
-figure = viz.picture_rows({"source": source.cpu(), "right half redrawn": painted.cpu()}, size=1.3)
-show(figure, "Four drawings of a thing beside a square, and the same with the right half drawn anew, as triangles.")
+figure = viz.picture_rows({"source": source[:6].cpu(), "right half redrawn": painted[:6].cpu()}, size=1.0)
+show(figure, "Drawings of a thing beside a square, and the same with the right half drawn anew, as triangles.")
 
 # %%
 change = (painted - source).abs().mean((0, 1, 2)).cpu()
@@ -1023,15 +1017,15 @@ matrix = predict("15.f", "twice the side, the attention matrix grows by a factor
 heads, guidance = 8, 2  # both questions of guidance go through as one batch
 entries = {side: (side // 8) ** 4 * heads * guidance for side in (512, 768, 1024)}
 for side, n in entries.items():
-    print(f"{side} pixels: {(side // 8) ** 2:6,} tokens, the matrices of one layer "
-    f"{gib_needed(n, torch.float16, 0):6.2f} "
-          f"GiB in half, {gib_needed(n, torch.float32, 0):6.2f} GiB in single precision")  # fmt: skip
+    half, single = (gib_needed(n, dtype, 0) for dtype in (torch.float16, torch.float32))
+    print(f"{side} pixels: {(side // 8) ** 2:6,} tokens, matrices of one layer: {half:.2f} or {single:.2f} GiB")
 matrix.compare(entries[1024] // entries[512])
 
 # %% [markdown]
-# No wonder that 1024 pixels were said to be out of reach. But must the matrix ever be there as a whole? The softmax
-# of a row can be added up piece by piece (FlashAttention, arXiv:2205.14135, algorithm 1), and torch's
-# `scaled_dot_product_attention` does so. One head of width 40, as at the top of the real U-Net:
+# (The first number is half, the second single precision.) No wonder that 1024 pixels were said to be out of reach.
+# But must the matrix ever be there as a whole? The softmax of a row can be added up piece by piece (FlashAttention,
+# arXiv:2205.14135, algorithm 1), and torch's `scaled_dot_product_attention` does so. One head of width 40, as at the
+# top of the real U-Net:
 
 # %%
 from torch.nn.functional import scaled_dot_product_attention
@@ -1136,10 +1130,10 @@ else:
     print("Measured only where the real weights lie on a GPU: here there is nowhere to move the parts from.")
 
 # %% [markdown]
-# **The verdict on "1B on 4 GB".** True for drawing in half precision; false in single precision, where the weights
-# leave no room for any work; and far from true for training. To measure the full size on your machine, with random
-# weights and every one of these switches, run `course bench sd` in a terminal. (Its rows are speed and memory; random
-# weights draw nothing.)
+# **The verdict on "1B on 4 GB".** False in single precision, where the weights leave no room for any work; far from
+# true for training; possible for drawing in half precision, which leaves 2 GiB for the work. Whether these suffice at
+# your size is no matter of belief: `course bench sd` in a terminal measures it on your machine, at full size, with
+# every one of these switches. (Its weights are random: it tells time and memory, and draws nothing.)
 #
 # ## 10. Two snippets that are copied everywhere
 #
@@ -1176,9 +1170,9 @@ string.compare(came)
 
 # %% [markdown]
 # **What you saw.** The string is dropped, with a line in the log that few read, and the weights come in single
-# precision: twice the memory, and the tutorial goes on about how much it saved. (Tried with
-# diffusers 0.39 and 0.42. The name of the option changed in between, from `torch_dtype` to `dtype`; 0.39 ignores
-# `dtype`, also with a line in the log.) Here is the second, of another kind:
+# precision: twice the memory, and the tutorial goes on about how much it saved. (Tried with diffusers 0.39 and 0.42.
+# The name of the option changed in between, from `torch_dtype` to `dtype`; 0.39 ignores `dtype`, also with a line in
+# the log.) Here is the second, of another kind:
 #
 # ```python
 # pipe = StableDiffusionPipeline.from_pretrained("runwayml/stable-diffusion-v1-5", safety_checker=None)
@@ -1203,16 +1197,13 @@ passed_over = load_pipeline(CHOICES, device="cpu", memory=0.5)
 # ## 11. What comes with the weights
 #
 # - **Licence.** The weights of Stable Diffusion 1.x stand under CreativeML OpenRAIL-M. In our words: you may use,
-#   change, share and sell; the pictures are yours, and so is the responsibility for them. Whoever passes on the
-#   weights, changed or not, must pass on the licence and its list of forbidden uses (among them: breaking laws,
-#   harming minors, harassing people, false information meant to harm, medical advice, deciding about people's rights
-#   by machine). Read it before you publish; this paragraph is no legal advice.
-#
+#   change, share and sell; nobody claims your pictures, and you answer for them. Whoever passes on the weights,
+#   changed or not, must pass on the licence and its list of forbidden uses (among them: breaking laws, harming
+#   minors, harassing people, false information meant to harm, medical advice, deciding about people's rights by
+#   machine). Read it before you publish; this paragraph is no legal advice.
 # - **The safety checker** compares the picture with 17 fixed concepts in the space of CLIP, and makes it black if one
-#   is too near. It looks for sexual content alone, not for violence or insult, misses some and blackens harmless
-#   pictures (arXiv:2210.04610). It is a net with known holes; taking it off is a decision that needs a reason and
-#   another net.
-#
+#   is too near. It looks for sexual content alone, not for violence or insult, and is easily led around
+#   (arXiv:2210.04610). It is a net with known holes; taking it off is a decision that needs a reason and another net.
 # - **Provenance.** The model card says what a model was trained on: here subsets of LAION-5B, pictures and captions
 #   found on the web, mostly English, with their biases, and without asking those who made them. A picture from it
 #   should say so.
@@ -1264,14 +1255,15 @@ fates = {
     "half the size and back": lambda x: resized(resized(x, width // 2, height // 2), width, height),
     "moved by one pixel": lambda x: np.roll(x, 1, axis=1),
 }  # fmt: skip
+print(f"{'no mark at all':24s}", "; ".join(f"{name}: {read(name, plain)}" for name in marked))
 for fate, change in fates.items():
     print(f"{fate:24s}", "; ".join(f"{name}: {read(name, change(picture))}" for name, picture in marked.items()))
 
 # %% [markdown]
-# **What you saw.** The lowest bits survive PNG and nothing else: 50 % is what chance gets right. The pattern survives
-# a good JPEG, weaker, and is gone when the picture moves by a pixel. Marks that withstand more exist (they are made
-# to be found again after a shift or a crop), none withstands somebody who wants it gone, and a missing mark proves
-# nothing.
+# **What you saw.** The lowest bits survive PNG and nothing else: about half of them is what chance gets right. The
+# pattern survives a good JPEG, weaker, and is gone when the picture moves by a pixel (compare with the first line).
+# Marks that withstand more exist, made to be found again after a shift or a crop; who wants one gone has tools, too;
+# and a missing mark proves nothing.
 #
 # ## Summary
 #
