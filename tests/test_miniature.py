@@ -254,3 +254,37 @@ def test_a_stopped_run_waits_for_resume(tmp_path, capsys):
     train = ["train", "mini-sd", "--steps", "8", "--profile", "smoke", "--out", str(tmp_path)]
     assert cli.main(train) == 1 and "go on with --resume" in capsys.readouterr().err
     assert cli.main([*train, "--resume"]) == 0 and (tmp_path / "model_index.json").is_file()
+
+
+def test_what_ships_draws_what_it_is_told():
+    """Its card says how well: N = 250 each; here N = 40 each."""
+    pipe = load_folder(data.shipped("mini-sd"))
+    assert score(pipe, 40, "training", seed=1)["colour_shape_place"] >= 0.85
+    assert score(pipe, 40, "held out", seed=1)["colour_shape_place"] >= 0.7
+
+
+def test_what_ships_is_what_its_card_says_and_is_small():
+    folder = data.shipped("mini-sd")
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    assert card["metrics"]["training"]["colour_shape_place"] >= 0.9 and card["metrics"]["training"]["n"] == 250
+    assert card["metrics"]["held out"]["colour_shape_place"] >= 0.75 and card["metrics"]["held out"]["n"] == 250
+    for name, digest in card["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 20e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
+    assert not (folder / "run").exists()
+
+
+def test_what_ships_is_found_without_network_and_without_asking(monkeypatch, capsys):
+    monkeypatch.delenv("COURSE_SD", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def refuse(*where, **_):
+        raise AssertionError(f"asked the network: {where}")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    pipe = load_pipeline(choices=())
+    assert draw(pipe, ["a red ring"], steps=2).shape == (1, 3, 32, 32)
+    assert "The miniature of the course" in capsys.readouterr().out

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib import checkpoints, data, runs
+from course_lib import checkpoints, data, runs, shapes
 from course_lib.checkpoints import CheckpointError
 from course_lib.ema import EMA
 from course_lib.train import fit
@@ -369,6 +369,32 @@ def test_another_call_is_refused_and_neither_side_is_changed(tmp_path, change):
         next(other)
     assert furthest(net.state_dict(), before) == 0
     assert first + [p.loss for p in call(tmp_path / "kept", start=1)[1]] == whole
+
+
+def drawings_run(folder, until=None, **change):
+    """Train a bias on drawings, whose batch n follows from their arguments and n alone."""
+    net, losses = nn.Conv2d(3, 3, 1), []
+    nn.init.zeros_(net.weight), nn.init.zeros_(net.bias)
+    drawn = shapes.drawings(**{"size": 4, "seed": 2} | change)
+    loss = lambda batch, generator: (net(batch.pictures) - batch.pictures).square().mean()  # noqa: E731
+    for progress in fit(loss, net, drawn, steps=6, lr=0.1, folder=folder):
+        losses.append(progress.loss)
+        if progress.step == until:
+            break
+    return losses
+
+
+def test_a_run_over_drawings_goes_on_with_the_very_next_one(tmp_path):
+    whole = drawings_run(tmp_path / "whole")
+    assert len(set(whole)) == 6
+    assert drawings_run(tmp_path / "parts", until=2) + drawings_run(tmp_path / "parts") == whole
+
+
+@pytest.mark.parametrize("change", [{"size": 5}, {"seed": 3}, {"part": "all"}, {"brief": 0.5}])
+def test_a_run_over_other_drawings_is_refused(tmp_path, change):
+    drawings_run(tmp_path, until=2)
+    with pytest.raises(CheckpointError, match="choose another folder"):
+        drawings_run(tmp_path, **change)
 
 
 def test_a_run_may_begin_without_ema_and_without_a_folder_of_its_own(tmp_path):
