@@ -682,14 +682,14 @@ CLOCK_MISTAKES = [
     Mistake(
         "row 0 set to 0",
         _finite_start,
-        "Right but for row 0, which you set to 0. There is no noise at all in clean data, so infinity is the true "
+        "Right except for row 0, which you set to 0. There is no noise at all in clean data, so infinity is the true "
         "answer; 0 says that signal and noise are equal, and whoever looks for log-SNR 0 would stop at t = 0.",
         INFINITE_HINTS,
     ),
     Mistake(
         "infinity replaced",
         lambda alpha_bar: log_snr(alpha_bar).nan_to_num(),
-        "Right but for the ends, where you put a large finite number in place of infinity. Clean data hold no noise: "
+        "Right except for the ends, where you put a large finite number in place of infinity. Clean data hold no noise: "
         "infinity is no accident here, and comparisons such as `clock > 1` deal with it well.",
         INFINITE_HINTS,
     ),

@@ -127,7 +127,7 @@ RATE_MISTAKES = [
         lambda done, highest, warm_up: (
             highest * done / warm_up if done <= warm_up else highest * (1 - done) / (1 - warm_up)
         ),
-        "Right, but for `warm_up = 0`, where you divide by it: `warm_up` may be 0. Use `<`, or treat 0 separately.",
+        "Right except for `warm_up = 0`, where you divide by it: `warm_up` may be 0. Use `<`, or treat 0 separately.",
         ("Which branch does done = 0 take when warm_up is 0?", "`if done < warm_up:` never holds for warm_up = 0."),
     ),
     Mistake(

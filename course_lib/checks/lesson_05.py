@@ -597,14 +597,14 @@ HEUN_MISTAKES = [
     Mistake(
         "last step asked again",
         _last_step_asked,
-        "Right, but for the last step: at t_next = 0 you ask the predictor about clean data. It was never trained on "
+        "Right except for the last step: at t_next = 0 you ask the predictor about clean data. It was never trained on "
         "row 0 (the course's own models refuse it), and half of the noise would stay. Return the Euler step there.",
         ("What does eps mean where there is no noise?", "if t_next == 0 or a == 0: return the Euler step"),
     ),
     Mistake(
         "first step divided by 0",
         _first_step_divided,
-        "Right, but for the first step of the flow schedule: a = 0 at T, x_t / a is infinite, and your result is not a "
+        "Right except for the first step of the flow schedule: a = 0 at T, x_t / a is infinite, and your result is not a "
         "number.",
         ("What is a at t = T on the flow path?", "if t_next == 0 or a == 0: return the Euler step"),
     ),
