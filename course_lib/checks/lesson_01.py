@@ -689,8 +689,8 @@ CLOCK_MISTAKES = [
     Mistake(
         "infinity replaced",
         lambda alpha_bar: log_snr(alpha_bar).nan_to_num(),
-        "Right except for the ends, where you put a large finite number in place of infinity. Clean data hold no noise: "
-        "infinity is no accident here, and comparisons such as `clock > 1` deal with it well.",
+        "Right except for the ends, where you put a large finite number in place of infinity. Clean data hold no "
+        "noise: infinity is no accident here, and comparisons such as `clock > 1` deal with it well.",
         INFINITE_HINTS,
     ),
 ]

@@ -604,8 +604,8 @@ HEUN_MISTAKES = [
     Mistake(
         "first step divided by 0",
         _first_step_divided,
-        "Right except for the first step of the flow schedule: a = 0 at T, x_t / a is infinite, and your result is not a "
-        "number.",
+        "Right except for the first step of the flow schedule: a = 0 at T, x_t / a is infinite, and your result is not "
+        "a number.",
         ("What is a at t = T on the flow path?", "if t_next == 0 or a == 0: return the Euler step"),
     ),
     Mistake(
