@@ -156,7 +156,10 @@ def _train(asked) -> int:
 
     folder = asked.out or data.data_dir() / "trained" / asked.name
     try:
-        if any((folder / "run").rglob("card.json")) and not asked.resume:
+        waits = any((folder / "run").rglob("card.json"))
+        if asked.resume and not waits:
+            print(f"No stopped run waits in {folder / 'run'}: this one begins at the beginning.")
+        if waits and not asked.resume:
             return _refuse(f"a stopped run waits in {folder / 'run'}: go on with --resume, or delete that folder")
         with processes():
             _follow(_run_of(asked, folder), folder)

@@ -306,6 +306,12 @@ def test_a_stopped_run_waits_for_resume(small, tmp_path, monkeypatch, capsys):
     assert checkpoints.load(folder)[1]["steps"] == 4
 
 
+def test_resume_without_a_stopped_run_says_that_it_begins_anew(small, tmp_path, capsys):
+    assert train("--out", tmp_path, "--resume") == 0
+    assert f"No stopped run waits in {tmp_path / 'run'}: this one begins at the beginning." in capsys.readouterr().out
+    assert (tmp_path / "card.json").is_file()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: its interrupts go to the whole console")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
 def test_a_process_that_is_stopped_or_killed_is_gone_on_with(small, tmp_path, how):
