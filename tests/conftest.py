@@ -1,9 +1,10 @@
-"""What every test may rely on: pictures are drawn without a screen, and `.ci/` is within reach.
+"""What every test may rely on: pictures are drawn without a screen, `.ci/` is within reach, the network is not.
 
 The profile, the thread count and the plugins are set in pyproject.toml, so that they hold for lessons too.
 """
 
 import importlib.util
+import os
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +18,11 @@ settings.register_profile("course", deadline=None, derandomize=True)
 settings.load_profile("course")
 
 matplotlib.use("agg")  # here, and not in the environment: the notebooks' kernels choose their own
+
+# Each Python that a test starts finds a sitecustomize.py there which refuses the network.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(ROOT / "tests" / "offline"), os.environ.get("PYTHONPATH")])
+)
 
 
 @pytest.fixture
