@@ -44,6 +44,15 @@ def maker_by_list(n, c):
     return nn.Sequential(*parts, nn.Tanh())
 
 
+def maker_of_lazy_layers(latent, width):
+    """Layers that learn how many channels come in from their first batch."""
+    return nn.Sequential(
+        nn.LazyLinear(98 * width), nn.Unflatten(1, (2 * width, 7, 7)), nn.LazyBatchNorm2d(), nn.ReLU(),
+        nn.LazyConvTranspose2d(width, 4, 2, 1), nn.LazyBatchNorm2d(), nn.ReLU(),
+        nn.LazyConvTranspose2d(1, 4, 2, 1), nn.Tanh(),
+    )  # fmt: skip
+
+
 class JudgeByHand(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -58,6 +67,10 @@ class JudgeByHand(nn.Module):
 
 def loss_by_cross_entropy(logits):
     return functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+
+
+def loss_in_double(logits):
+    return functional.softplus(-logits.double()).mean()
 
 
 def loss_by_logsigmoid(logits):
@@ -112,6 +125,12 @@ def coverage_by_numpy(labels, K):
     return np.unique(labels).size, math.log(K) + np.sum(p[p > 0] * np.log(p[p > 0]))
 
 
+def coverage_as_a_list(labels, classes):
+    values, counts = labels.unique(return_counts=True)
+    p = counts.double() / counts.sum()
+    return [values.numel(), float((p * (p * classes).log()).sum())]
+
+
 def penalty_by_loop(judge, real, fake, share):
     total = 0.0
     for a, b, w in zip(real, fake, share, strict=True):
@@ -134,6 +153,14 @@ def sphere_by_rows(a, b, w):
     return torch.stack(rows)
 
 
+def sphere_by_atan2(a, b, w):
+    """The angle by its tangent, in double precision inside."""
+    u, v = (x.double() / x.double().norm() for x in (a, b))
+    theta = 2 * torch.atan2((u - v).norm(), (u + v).norm())
+    p, q = ((theta * k).sin() / theta.sin() for k in (1 - w.double(), w.double()))
+    return (p[:, None] * a + q[:, None] * b).float()
+
+
 def sphere_by_a_right_angle(a, b, w):
     """Turn within the plane of the two, and let both scale with their own lengths."""
     one, other = a / a.norm(), b / b.norm()
@@ -145,18 +172,22 @@ def sphere_by_a_right_angle(a, b, w):
 RIGHT = [
     ("6.1", MakerByHand),
     ("6.1", maker_by_list),
+    ("6.1", maker_of_lazy_layers),
     ("6.2", JudgeByHand),
     ("6.2", lambda width: Discriminator(width=width)),
     ("6.3", loss_by_cross_entropy),
     ("6.3", loss_by_logsigmoid),
+    ("6.3", loss_in_double),
     ("6.3", gan_losses.generator_loss),
     ("6.4", step_by_cross_entropy),
     ("6.4", step_with_inputs),
     ("6.5", coverage_by_loop),
     ("6.5", coverage_by_numpy),
+    ("6.5", coverage_as_a_list),
     ("6.6", penalty_by_loop),
     ("6.6", penalty_by_lerp),
     ("6.7", sphere_by_rows),
+    ("6.7", sphere_by_atan2),
     ("6.7", sphere_by_a_right_angle),
 ]
 
@@ -192,7 +223,24 @@ def grown_by_wide_layers(latent, width):
     )  # fmt: skip
 
 
+def bent_once(*, at):
+    """A generator with a ReLU at 7 x 7 or at 14 x 14, and none at the other."""
+
+    def make(latent, width):
+        one, two = (nn.ReLU() if at == side else nn.Identity() for side in (7, 14))
+        return nn.Sequential(
+            nn.Linear(latent, 98 * width), nn.Unflatten(1, (2 * width, 7, 7)), nn.BatchNorm2d(2 * width), one,
+            nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.BatchNorm2d(width), two,
+            nn.ConvTranspose2d(width, 1, 4, 2, 1), nn.Tanh(),
+        )  # fmt: skip
+
+    return make
+
+
 MAKERS = {
+    "first relu missing": bent_once(at=14),
+    "second relu missing": bent_once(at=7),
+    "asleep": lambda latent, width: maker()(latent, width).train(False),
     "no tanh": maker(end=()),
     "sigmoid for tanh": maker(end=(nn.Sigmoid,)),
     "no batch norm": maker(norm=False),
@@ -224,6 +272,23 @@ def test_wrong_generators_are_known(name):
 def test_pictures_of_another_size_are_told_why(make, words):
     found = verdict("6.1", make)
     assert found.name == "size" and words in found.says, str(found)
+
+
+def test_a_width_written_as_a_number_is_told_by_its_weights():
+    found = verdict("6.1", lambda latent, width: maker()(latent, 16))
+    assert found.name == "numbers" and "the weights in its layers" in found.says, str(found)
+    assert "you have 108800, where 52352 was expected" in found.says, str(found)
+
+
+def test_a_kernel_of_three_is_told_by_its_weights():
+    def make(width):
+        return nn.Sequential(
+            nn.Conv2d(1, width, 3, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(width, 2 * width, 3, 2, 1), nn.LeakyReLU(0.2),
+            nn.Flatten(), nn.Linear(98 * width, 1), nn.Flatten(0),
+        )  # fmt: skip
+
+    found = verdict("6.2", make)
+    assert found.name == "numbers" and "the weights in its layers" in found.says, str(found)
 
 
 def test_what_is_no_network_is_told_so():
@@ -262,7 +327,25 @@ class Squeezing(nn.Module):
         return torch.squeeze(self.all(x))
 
 
+class BentOnce(nn.Module):
+    """A discriminator without one of its two LeakyReLUs."""
+
+    def __init__(self, width, first):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, width, 4, 2, 1), nn.Conv2d(width, 2 * width, 4, 2, 1)
+        self.decide, self.first = nn.Linear(98 * width, 1), first
+
+    def forward(self, x):
+        x = functional.leaky_relu(self.one(x), 0.2) if self.first else self.one(x)
+        x = self.two(x) if self.first else functional.leaky_relu(self.two(x), 0.2)
+        return self.decide(x.flatten(1)).flatten()
+
+
 JUDGES = {
+    "first leaky relu missing": lambda width: BentOnce(width, first=False),
+    "second leaky relu missing": lambda width: BentOnce(width, first=True),
+    "slope of 2": judge(slope=2),
+    "asleep": lambda width: judge()(width).eval(),
     "sigmoid": judge(end=(nn.Sigmoid, lambda: nn.Flatten(0))),
     "a column": judge(end=()),
     "squeezed": Squeezing,
@@ -287,6 +370,7 @@ LOSSES = {
     "labels swapped": lambda logits: functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits)),
     "sigmoid twice": lambda p: functional.binary_cross_entropy_with_logits(torch.sigmoid(p), torch.ones_like(p)),
     "sum": lambda logits: functional.binary_cross_entropy_with_logits(logits, torch.ones_like(logits), reduction="sum"),
+    "logarithm cut off": lambda x: functional.binary_cross_entropy(x.sigmoid(), torch.ones(len(x), dtype=x.dtype)),
     "infinite": lambda logits: -(1 / (1 + torch.exp(-logits))).log().mean(),
     "sign": lambda logits: -functional.softplus(-logits).mean(),
     "no logarithm": lambda logits: (-logits).mean(),
@@ -301,6 +385,16 @@ LOSSES = {
 def test_wrong_losses_are_known(name):
     found = verdict("6.3", LOSSES[name])
     assert found.name == name, str(found)
+
+
+def test_an_exponential_that_overflows_is_not_called_a_sigmoid_of_yours():
+    found = verdict("6.3", lambda logits: torch.log1p(torch.exp(-logits)).mean())
+    assert found.name == "infinite" and "exp(200) is infinite" in found.says, str(found)
+
+
+def test_a_loss_that_is_printed_and_not_returned_is_told_so():
+    found = verdict("6.3", lambda logits: None)
+    assert "is the `return` missing?" in found.says, str(found)
 
 
 def test_minimax_is_told_by_its_slope():
@@ -396,6 +490,69 @@ def one_batch(g, d, g_opt, d_opt, real, z):
     loss.backward()
     d_opt.step()
     return loss.item()
+
+
+def d_unmoved(g, d, g_opt, d_opt, real, z):
+    d_opt.zero_grad()
+    loss = bce(d(real), 1) + bce(d(g(z).detach()), 0)
+    d_opt.step()
+    return loss.item()
+
+
+def d_cleared_late(g, d, g_opt, d_opt, real, z):
+    loss = bce(d(real), 1) + bce(d(g(z).detach()), 0)
+    loss.backward()
+    d_opt.zero_grad(set_to_none=False)
+    d_opt.step()
+    return loss.item()
+
+
+def d_stepless(g, d, g_opt, d_opt, real, z):
+    loss = bce(d(real), 1) + bce(d(g(z).detach()), 0)
+    d_opt.zero_grad()
+    loss.backward()
+    return loss.item()
+
+
+def g_steps_for_d(g, d, g_opt, d_opt, real, z):
+    loss = bce(d(real), 1) + bce(d(g(z).detach()), 0)
+    d_opt.zero_grad()
+    loss.backward()
+    g_opt.step()
+    return loss.item()
+
+
+def steps_exchanged(g, d, g_opt, d_opt, real, z):
+    drawn = g(z)
+    d_opt.zero_grad()
+    d_loss = bce(d(real), 1) + bce(d(drawn.detach()), 0)
+    d_loss.backward()
+    g_opt.step()
+    g_opt.zero_grad()
+    g_loss = bce(d(drawn), 1)
+    g_loss.backward()
+    d_opt.step()
+    return d_loss.item(), g_loss.item()
+
+
+def g_without_backward(g, d, g_opt, d_opt, real, z):
+    loss = bce(d(g(z)), 1)
+    g_opt.zero_grad()
+    g_opt.step()
+    return loss.item()
+
+
+def opinion_kept(g, d, g_opt, d_opt, real, z):
+    on_fake = d(g(z).detach())
+    d_loss = bce(d(real), 1) + bce(on_fake, 0)
+    d_opt.zero_grad()
+    d_loss.backward()
+    d_opt.step()
+    g_loss = bce(on_fake, 1)
+    g_opt.zero_grad()
+    g_loss.backward()
+    g_opt.step()
+    return d_loss.item(), g_loss.item()
 
 
 def d_moves_again(g, d, g_opt, d_opt, real, z):
@@ -511,6 +668,11 @@ ROUNDS = {
     "graph gone": second_backward_through_a_freed_graph,
     "logits of before": old_opinion,
     "the generator never moves": rounds(second=detached_again),
+    "logits kept": opinion_kept,
+    "the discriminator never moves": rounds(first=d_unmoved),
+    "no step of the discriminator": rounds(first=d_stepless),
+    "steps exchanged": steps_exchanged,
+    "not two losses": lambda *given: sum(rounds()(*given)),
     "wrong optimiser": rounds(second=d_moves_again),
     "both optimisers": rounds(second=everybody_moves),
     "no step of the generator": rounds(second=nobody_moves),
@@ -533,6 +695,28 @@ def test_wrong_rounds_are_known(name):
     assert found.name == name, str(found)
 
 
+def test_a_forgotten_backward_is_not_called_a_detach():
+    found = verdict("6.4", rounds(second=g_without_backward))
+    assert found.name == "the generator never moves" and "is `g_loss.backward()` missing" in found.says, str(found)
+
+
+def test_a_gradient_cleared_before_its_step_moves_nobody():
+    assert verdict("6.4", rounds(first=d_cleared_late)).name == "the discriminator never moves"
+
+
+def test_steps_exchanged_are_known_where_each_turn_draws_for_itself():
+    assert verdict("6.4", rounds(first=g_steps_for_d, second=d_moves_again)).name == "steps exchanged"
+
+
+def test_a_loss_that_is_off_is_told_by_whose_it_is_and_when():
+    def doubled(*given):
+        d_loss, g_loss = rounds()(*given)
+        return d_loss, 2 * g_loss
+
+    found = verdict("6.4", doubled)
+    assert found.name == "numbers" and "the generator's loss in round 1" in found.says, str(found)
+
+
 def test_a_generator_that_moves_first_faces_the_old_opponent_too():
     assert verdict("6.4", generator_moves_first).name == "old opponent"
 
@@ -548,7 +732,18 @@ def shares(labels, classes):
     return [(labels == k).double().mean().item() for k in range(classes)]
 
 
+def with_threshold(least):
+    def covered(x, K):
+        p = [share for share in shares(x, K) if share > least]
+        return len(p), sum(share * math.log(K * share) for share in p)
+
+    return covered
+
+
 COVERAGES = {
+    "rare classes left out": with_threshold(0.04),
+    "order": lambda x, K: coverage_by_loop(x, K)[::-1],
+    "tensors": lambda x, K: (len(x.unique()), torch.tensor(coverage_by_loop(x, K)[1])),
     "by the classes seen": lambda x, K: (
         len(x.unique()),
         sum(p * math.log(p * len(x.unique())) for p in shares(x, K) if p),
@@ -567,6 +762,19 @@ COVERAGES = {
 def test_wrong_coverages_are_known(name):
     found = verdict("6.5", COVERAGES[name])
     assert found.name == name, str(found)
+
+
+@pytest.mark.parametrize("least", [0.003, 0.01, 0.05])
+def test_no_threshold_above_zero_passes(least):
+    assert verdict("6.5", with_threshold(least)).name == "rare classes left out"
+
+
+def test_a_count_that_stays_a_tensor_is_told_so():
+    def counted(x, K):
+        counts = torch.bincount(x, minlength=K)
+        return (counts > 0).sum(), coverage_by_loop(x, K)[1]
+
+    assert verdict("6.5", counted).name == "tensors"
 
 
 def test_a_logarithm_of_nothing_is_told_by_its_error():
@@ -601,6 +809,7 @@ PENALTIES = {
     "mean over the pixels": penalty(size=lambda s: s.pow(2).mean(dim=1) ** 0.5),
     "no root": penalty(size=lambda s: s.pow(2).sum(dim=1)),
     "not squared": penalty(power=1),
+    "size for square": penalty(size=lambda s: 1 + (s.norm(dim=1) - 1).abs(), power=1),
     "towards 0": penalty(target=0),
     "sum": penalty(end=torch.sum),
     "mean of the logits": penalty(ask=torch.mean),
@@ -614,6 +823,38 @@ PENALTIES = {
 def test_wrong_penalties_are_known(name):
     found = verdict("6.6", PENALTIES[name])
     assert found.name == name, str(found)
+
+
+def test_a_length_that_is_not_flattened_is_known():
+    def along_the_channels(judge, real, fake, share):
+        m = torch.lerp(fake, real, share.view([-1] + [1] * (real.dim() - 1))).requires_grad_()
+        slope = torch.autograd.grad(judge(m).sum(), m, create_graph=True)[0]
+        return ((slope.norm(2, dim=1) - 1) ** 2).mean()
+
+    assert verdict("6.6", along_the_channels).name == "not flattened"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("real", lambda real, fake, share: real.mul_(share.view(-1, *[1] * (real.dim() - 1)))),
+        ("fake", lambda real, fake, share: fake.add_(1)),
+        ("share", lambda real, fake, share: share.mul_(0.5)),
+    ],
+)
+def test_an_input_changed_in_place_is_named(name, change):
+    def changing(judge, real, fake, share):
+        change(real, fake, share)
+        return penalty_by_lerp(judge, real, fake, share)
+
+    found = verdict("6.6", changing)
+    assert found.name == "in place" and f"You changed `{name}` in place" in found.says, str(found)
+
+
+@pytest.mark.parametrize("cut", [lambda p: p.detach(), lambda p: torch.tensor(p.item(), dtype=p.dtype)])
+def test_a_penalty_cut_off_from_its_graph_is_not_told_about_create_graph_alone(cut):
+    found = verdict("6.6", lambda *given: cut(penalty_by_lerp(*given)))
+    assert found.name == "no way back" and "`detach`, `item` or numpy" in found.says, str(found)
 
 
 def test_a_mixture_that_asks_for_no_gradient_is_known():
@@ -649,7 +890,19 @@ def turn(*, cosine=None, ends=None, divide=True):
     return way
 
 
+def unsigned(a, b):
+    return (a @ b / (a.norm() * b.norm())).abs()
+
+
+def by_the_sine(a, b, w):
+    c = a @ b / (a.norm() * b.norm())
+    t = torch.asin((1 - c * c).sqrt())
+    return torch.stack([(torch.sin((1 - x) * t) * a + torch.sin(x * t) * b) / torch.sin(t) for x in w])
+
+
 SPHERES = {
+    "folded angle": turn(cosine=unsigned),
+    "angle cut off": turn(cosine=lambda a, b: (a @ b / (a.norm() * b.norm())).clamp(0, 1)),
     "line": lambda a, b, w: torch.stack([a + x * (b - a) for x in w]),
     "no division": turn(divide=False),
     "ends swapped": turn(ends=lambda a, b: (b, a)),
@@ -664,6 +917,16 @@ SPHERES = {
 def test_wrong_ways_are_known(name):
     found = verdict("6.7", SPHERES[name])
     assert found.name == name, str(found)
+
+
+def test_an_angle_from_its_sine_is_folded_too():
+    found = verdict("6.7", by_the_sine)
+    assert found.name == "folded angle" and "an obtuse angle" in found.says, str(found)
+
+
+def test_a_cosine_clamped_to_its_range_is_right():
+    found = verdict("6.7", turn(cosine=lambda a, b: (a @ b / (a.norm() * b.norm())).clamp(-1, 1)))
+    assert found.passed, str(found)
 
 
 def test_the_line_is_told_how_short_its_middle_is():

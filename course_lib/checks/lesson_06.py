@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import binary_cross_entropy, leaky_relu, logsigmoid, softplus
 
 from course_lib.checks.engine import Case, Exercise, Mistake, catalogue
 from course_lib.checks.verdict import kind
@@ -78,6 +78,9 @@ def _filled(net, seed=0):
     return net
 
 
+WEIGHTS = "the weights in its layers, without biases"
+
+
 def _count(net):
     """How many weights a network has; those of a bias right before a batch norm change nothing and do not count."""
     return sum(weight.numel() for weight in net.parameters() if weight.ndim > 1)
@@ -92,14 +95,17 @@ def _answers(make, sizes, x):
         return Complaint("no network", f"You return {kind(net)}, which is no network: {how}.")
     if net is None:
         return None
-    net = _filled(net).train()
+    if not all(part.training for part in net.modules()):
+        says = "Your network is asleep: `eval()` makes a batch norm use what it remembers, and here training begins."
+        return Complaint("asleep", says)
     with torch.no_grad():
-        answer = net(x)
+        net(x)  # a lazy layer learns its size from its first pictures
+        answer = _filled(net)(x)
     if x.ndim == 2 and isinstance(answer, torch.Tensor) and answer.ndim == 4 and answer.shape[1:] != (1, 28, 28):
         shape = tuple(answer.shape[1:])
         says = f"Your pictures have the shape {shape} (channels, height, width), and digits have (1, 28, 28)"
         return Complaint("size", says + (": one channel." if shape[1:] == (28, 28) else _why_side(shape[1:])))
-    return {"the answers": answer, "the weights": _count(net)}
+    return {WEIGHTS: _count(net), "the answers": answer}
 
 
 def _why_side(side):
@@ -142,9 +148,9 @@ def _last(make, *layers, cut=1):
     return lambda *sizes: nn.Sequential(*list(make(*sizes))[:-cut], *layers)
 
 
-def _first_norm_only(latent, width):
-    layers = list(make_generator(latent, width))
-    return nn.Sequential(*layers[:5], *layers[6:])
+def _without_layer(make, index):
+    """A maker whose network lacks one layer, counted from 0."""
+    return lambda *sizes: nn.Sequential(*(layer for k, layer in enumerate(make(*sizes)) if k != index))
 
 
 def _norm_last(latent, width):
@@ -191,6 +197,7 @@ def _reach(report):
     return f"{float(x.min()):.2f} to {float(x.max()):.2f}"
 
 
+AWAKE = ("Who calls `eval()`, the one who makes a network or the one who measures it?", "Return it as torch made it.")
 MAKER_HINTS = (
     "Write the sizes beside the layers: (B, latent), then (B, 2 * width, 7, 7), (B, width, 14, 14), (B, 1, 28, 28).",
     "Linear, Unflatten; BatchNorm2d, ReLU, ConvTranspose2d; the same three once more; Tanh: nine layers.",
@@ -223,7 +230,7 @@ MAKER_MISTAKES = [
     ),
     Mistake(
         "one batch norm",
-        _first_norm_only,
+        _without_layer(make_generator, 5),
         "Only the first of the two ReLUs has a batch norm before it.",
         ("Which layers belong to each doubling?", MAKER_HINTS[1]),
     ),
@@ -248,6 +255,18 @@ MAKER_MISTAKES = [
         ("What stands between two layers with weights in every network so far?", MAKER_HINTS[1]),
     ),
     Mistake(
+        "first relu missing",
+        _without_layer(make_generator, 3),
+        "The first ReLU is missing, the one at 7 x 7: a batch norm alone does not bend anything.",
+        ("Which layers belong to each doubling?", MAKER_HINTS[1]),
+    ),
+    Mistake(
+        "second relu missing",
+        _without_layer(make_generator, 6),
+        "The second ReLU is missing, the one at 14 x 14: a batch norm alone does not bend anything.",
+        ("Which layers belong to each doubling?", MAKER_HINTS[1]),
+    ),
+    Mistake(
         "leaky",
         _without(make_generator, nn.ReLU, put=lambda layer: nn.LeakyReLU(0.2)),
         "You use LeakyReLU here; the generator has a plain ReLU, and the leaky one belongs to the discriminator.",
@@ -257,8 +276,8 @@ MAKER_MISTAKES = [
         "width twice",
         _same_width,
         lambda r: (
-            f"The generator begins with `width` channels in place of twice as many: {r.got['the weights']:,} weights "
-            f"in its layers, where {r.expected['the weights']:,} were expected."
+            f"The generator begins with `width` channels in place of twice as many: {r.got[WEIGHTS]:,} weights "
+            f"in its layers, where {r.expected[WEIGHTS]:,} were expected."
         ),
         ("How many channels has the picture of 7 x 7?", MAKER_HINTS[0]),
     ),
@@ -285,6 +304,7 @@ MAKER_MISTAKES = [
         ),
     ),
     _complaint("no network", lambda latent, width: list(make_generator(latent, width)), MAKER_HINTS),
+    _complaint("asleep", lambda latent, width: make_generator(latent, width).eval(), AWAKE),
 ]
 
 
@@ -332,7 +352,7 @@ JUDGE_MISTAKES = [
     Mistake(
         "squeezed",
         _judges(end="squeezed"),
-        "Right, but for a single picture: `squeeze()` takes away *all* axes of one, the batch's as well.",
+        "Only a single picture goes wrong: `squeeze()` takes away *all* axes of one, the batch's as well.",
         ("What is the shape of the result for one picture?", "`nn.Flatten(0)`, or squeeze axis 1 alone."),
     ),
     Mistake(
@@ -353,7 +373,7 @@ JUDGE_MISTAKES = [
         _judges(stride=1),
         lambda r: (
             "Nothing halves the picture: without stride 2 the last layer reads 26 x 26 pixels, and your network has "
-            f"{r.got['the weights']:,} weights in its layers, where {r.expected['the weights']:,} were expected."
+            f"{r.got[WEIGHTS]:,} weights in its layers, where {r.expected[WEIGHTS]:,} were expected."
         ),
         ("Which sizes should the picture have on its way?", JUDGE_HINTS[0]),
     ),
@@ -374,8 +394,8 @@ JUDGE_MISTAKES = [
         "same width",
         lambda width: _judge_layers(width, widths=(width, width)),
         lambda r: (
-            f"Both convolutions have `width` channels: {r.got['the weights']:,} weights in your layers, where "
-            f"{r.expected['the weights']:,} were expected. The second one has twice as many."
+            f"Both convolutions have `width` channels: {r.got[WEIGHTS]:,} weights in your layers, where "
+            f"{r.expected[WEIGHTS]:,} were expected. The second one has twice as many."
         ),
         ("How many channels has the picture of 7 x 7?", JUDGE_HINTS[0]),
     ),
@@ -386,7 +406,26 @@ JUDGE_MISTAKES = [
         "layer, and draw a straight line through the space of pictures.",
         ("What stands between two layers with weights in every network so far?", JUDGE_HINTS[1]),
     ),
+    Mistake(
+        "first leaky relu missing",
+        _without_layer(make_discriminator, 1),
+        "The first LeakyReLU is missing: your two convolutions in a row are a single one, only larger.",
+        ("Which layer follows each convolution?", JUDGE_HINTS[1]),
+    ),
+    Mistake(
+        "second leaky relu missing",
+        _without_layer(make_discriminator, 3),
+        "The second LeakyReLU is missing, between the second convolution and the linear layer.",
+        ("Which layer follows each convolution?", JUDGE_HINTS[1]),
+    ),
+    Mistake(
+        "slope of 2",
+        _judges(slope=2.0),
+        "LeakyReLU's slope left of 0 is 2 in your network: negative numbers are doubled, and should shrink to a fifth.",
+        ("What is a fifth as a decimal number?", "`nn.LeakyReLU(0.2)`"),
+    ),
     _complaint("no network", lambda width: list(make_discriminator(width)), JUDGE_HINTS),
+    _complaint("asleep", lambda width: make_discriminator(width).eval(), AWAKE),
 ]
 
 # ---- 6.3 the generator's loss ---------------------------------------------------------------------------------
@@ -400,12 +439,14 @@ def _with_gradient(loss_fn, fake_logits):
     """A loss and where it pushes each logit."""
     logits = fake_logits.requires_grad_()
     loss = loss_fn(logits)
+    if loss is None:
+        return None
     if not isinstance(loss, torch.Tensor):
         return Complaint("a number", f"You return {kind(loss)}: a loss must stay a tensor, or nothing can be learned.")
     if loss.ndim:
         return Complaint("not one number", _not_one(loss))
     gradient = torch.autograd.grad(loss, logits)[0] if loss.requires_grad else torch.zeros_like(logits)
-    return {"the loss": loss.detach(), "its gradient": gradient}
+    return {"the loss": loss.detach().double(), "its gradient": gradient}  # one number, of either precision
 
 
 def _not_one(loss):
@@ -463,9 +504,18 @@ LOSS_MISTAKES = [
     Mistake(
         "infinite",
         lambda fake_logits: -torch.sigmoid(fake_logits).log().mean(),
-        "At a logit of -200 your loss is infinite: the sigmoid is 0 there, in any finite number of digits, and its "
-        "logarithm is lost. Write it without the sigmoid.",
-        ("What is log sigmoid(l), written with exp alone?", "`softplus(-l)`, which torch computes safely."),
+        "At a logit of -200 your loss is infinite: in 32 bits sigmoid(-200) is 0 and exp(200) is infinite, and no "
+        "logarithm brings back what is lost. One torch function does it all at once, safely.",
+        ("What is -log sigmoid(l), written with exp alone?", "`softplus(-l)`, which torch computes safely."),
+    ),
+    Mistake(
+        "logarithm cut off",
+        lambda fake_logits: binary_cross_entropy(torch.sigmoid(fake_logits), torch.ones_like(fake_logits)),
+        lambda r: (
+            f"`binary_cross_entropy` on a sigmoid cuts each logarithm at -100: {_loss(r)}, and a drawing that is seen "
+            "through for sure sends no gradient. Its sister with `_with_logits` takes the logits themselves."
+        ),
+        ("What is -log sigmoid(-200)?", "`softplus(-l)`, or `binary_cross_entropy_with_logits`."),
     ),
     Mistake(
         "a small number inside",
@@ -555,7 +605,7 @@ class Judge(nn.Module):
         self.write = nn.Linear(5, 1, dtype=torch.float64)
 
     def forward(self, x):
-        return self.write(nn.functional.leaky_relu(self.norm(self.read(x).tanh()), 0.2)).flatten()
+        return self.write(leaky_relu(self.norm(self.read(x).tanh()), 0.2)).flatten()
 
 
 class Noted(torch.optim.SGD):
@@ -583,28 +633,55 @@ def _played(gan_step, seed, steps, batch):
     calls = maker.calls
     g_optimizer = Noted(maker.parameters(), lr=0.3, momentum=0.5).noting(CALLS[1], calls)
     d_optimizer = Noted(judge.parameters(), lr=0.2, momentum=0.5).noting(CALLS[2], calls)
-    rows = {"the losses": [], "the generator": [], "the discriminator": []}
+    lost, rows = {}, {"the generator": [], "the discriminator": []}
     for step in range(steps):
         real = _draw(batch, 3, seed=100 + 7 * seed + step, dtype=torch.float64) + 1
         z = _draw(batch, 2, seed=500 + 7 * seed + step, dtype=torch.float64)
-        losses, made = gan_step(maker, judge, g_optimizer, d_optimizer, real, z), len(calls)
+        try:
+            losses = gan_step(maker, judge, g_optimizer, d_optimizer, real, z)
+        except RuntimeError as error:
+            if "second time" in str(error) and CALLS[0] not in calls:  # yet nothing went back to the drawings
+                return Complaint("logits kept", KEPT)
+            raise
         if losses is None:
             return None
-        if any(isinstance(x, torch.Tensor) for x in (losses if isinstance(losses, tuple | list) else [losses])):
-            says = "You return tensors, which keep whole graphs in memory: `return d_loss.item(), g_loss.item()`."
-            return Complaint("no plain numbers", says)
-        if made > len(calls):
-            return None
-        rows["the losses"].append(losses)
+        complaint = Complaint("steps exchanged", EXCHANGED) if calls[:1] == [CALLS[1]] else _not_two_numbers(losses)
+        if complaint:
+            return complaint
+        for whose, loss in zip(("discriminator", "generator"), losses, strict=True):
+            lost[f"the {whose}'s loss in round {step + 1}"] = loss
         rows["the generator"].append(_flat(maker))
         rows["the discriminator"].append(_flat(judge))
     counts = {call: calls.count(call) for call in CALLS}
-    return {name: torch.stack(row) if name != "the losses" else row for name, row in rows.items()} | counts
+    return lost | {name: torch.stack(row) for name, row in rows.items()} | counts
+
+
+KEPT = (
+    "In the generator's turn you use the logits of the discriminator's turn again: they were made from detached "
+    "drawings, so no gradient leads to the generator, and `backward` has used them up. Ask the discriminator anew."
+)
+
+
+EXCHANGED = (
+    "`g_optimizer.step()` comes before the generator has any gradient: are the two `step()` calls exchanged? Each "
+    "network would move on a gradient that is not meant for it."
+)
+
+
+def _not_two_numbers(losses):
+    """A Complaint unless a round returns two plain numbers."""
+    if any(isinstance(x, torch.Tensor) for x in (losses if isinstance(losses, tuple | list) else [losses])):
+        says = "You return tensors, which keep whole graphs in memory: `return d_loss.item(), g_loss.item()`."
+        return Complaint("no plain numbers", says)
+    if not isinstance(losses, tuple | list) or len(losses) != 2:
+        return Complaint("not two losses", f"You return {kind(losses)}: `return d_loss.item(), g_loss.item()`.")
+    return None
 
 
 def _steps(
-    *, detach=True, zero_d=True, zero_g="before", swap=False, g_side="fake", second="g", order="", report="item"
-):
+    *, detach=True, zero_d=True, zero_g="before", swap=False, g_side="fake", first="d", second="g", order="",
+    report="item",
+):  # fmt: skip
     """A round of the game with one part changed, to be recognised."""
 
     def step(generator, discriminator, g_optimizer, d_optimizer, real, z):
@@ -622,8 +699,10 @@ def _steps(
         d_loss = discriminator_loss(real_logits, fake_logits)
         if zero_d:
             d_optimizer.zero_grad()
-        d_loss.backward(retain_graph=not detach)
-        d_optimizer.step()
+        if order != "no backward":
+            d_loss.backward(retain_graph=not detach)
+        for optimizer in optimizers[first]:
+            optimizer.step()
         if g_side == "fresh z":
             fake = generator(torch.randn_like(z))
         logits = discriminator(fake.detach() if g_side == "detached" else fake)
@@ -635,9 +714,10 @@ def _steps(
         g_loss.backward()
         for optimizer in optimizers[second]:
             optimizer.step()
-        if report == "turned":
-            return g_loss.item(), d_loss.item()
-        return (d_loss.item(), g_loss.item()) if report == "item" else (d_loss, g_loss)
+        d_number, g_number = d_loss.item(), g_loss.item()
+        return {
+            "item": (d_number, g_number), "turned": (g_number, d_number), "tensor": (d_loss, g_loss), "one": g_number,
+        }[report]  # fmt: skip
 
     return step
 
@@ -668,6 +748,15 @@ def _old_logits(generator, discriminator, g_optimizer, d_optimizer, real, z):
     d_loss = discriminator_loss(discriminator(real), fake_logits)
     d_optimizer.zero_grad()
     d_loss.backward(retain_graph=True)
+    d_optimizer.step()
+    generator_loss(fake_logits).backward()
+
+
+def _logits_kept(generator, discriminator, g_optimizer, d_optimizer, real, z):
+    fake_logits = discriminator(generator(z).detach())
+    d_loss = discriminator_loss(discriminator(real), fake_logits)
+    d_optimizer.zero_grad()
+    d_loss.backward()
     d_optimizer.step()
     generator_loss(fake_logits).backward()
 
@@ -724,11 +813,38 @@ STEP_MISTAKES = [
         "cannot go back through weights that are gone. Ask it again.",
         ("Which discriminator should the generator face, the old one or the new one?", STEP_HINTS[1]),
     ),
+    _complaint(
+        "logits kept",
+        _logits_kept,
+        ("Which discriminator should the generator face, the old one or the new one?", STEP_HINTS[1]),
+    ),
     Mistake(
         "the generator never moves",
         _steps(g_side="detached"),
-        "The generator never moves: in its own turn, too, the drawings are detached, and no gradient reaches it.",
-        ("Which of the two turns needs a gradient in the generator?", "Detach in the first turn, not in the second."),
+        "The generator never moves, for no gradient reaches it in its own turn: is `g_loss.backward()` missing or "
+        "undone by a `zero_grad()` behind it, or are the drawings detached in this turn, too?",
+        (
+            "Which of the two turns needs a gradient in the generator?",
+            "Detach in the first turn, not in the second; then `zero_grad`, `backward`, `step`, in this order.",
+        ),
+    ),
+    Mistake(
+        "the discriminator never moves",
+        _steps(order="no backward"),
+        "The discriminator never moves, for it has no gradient when it steps: is `d_loss.backward()` missing, or does "
+        "`d_optimizer.zero_grad()` stand behind it and undo it?",
+        ("Which three calls make a turn, and in which order?", "`zero_grad`, `backward`, `step`."),
+    ),
+    Mistake(
+        "no step of the discriminator",
+        _steps(first="none"),
+        "The discriminator's gradient is computed and nobody follows it: `d_optimizer.step()` is missing.",
+        ("Which call moves the discriminator?", STEP_HINTS[0]),
+    ),
+    _complaint(
+        "steps exchanged",
+        _steps(first="g", second="d"),
+        ("Whose weights does each optimiser hold?", "`d_optimizer.step()` ends the first turn."),
     ),
     Mistake(
         "wrong optimiser",
@@ -782,7 +898,7 @@ STEP_MISTAKES = [
         "old opponent",
         _at_once(clean=True),
         "Your generator answers to the discriminator of *before* its move: it moves first, or both losses are "
-        "computed before anybody has moved. Section 5 shows what moving at once does to such a game.",
+        "computed before anybody has moved. Section 5 compares the two ways of moving.",
         ("Which discriminator should the generator face, the old one or the new one?", STEP_HINTS[1]),
     ),
     Mistake(
@@ -816,10 +932,15 @@ STEP_MISTAKES = [
     Mistake(
         "losses turned",
         _steps(report="turned"),
-        "Right, but for the order: the discriminator's loss comes first.",
+        "Only the order is wrong: the discriminator's loss comes first.",
         ("What should be returned?", "`return d_loss.item(), g_loss.item()`"),
     ),
     _complaint("no plain numbers", _steps(report="tensor"), ("What does `item()` give?", "Take `item()` of both.")),
+    _complaint(
+        "not two losses",
+        _steps(report="one"),
+        ("How many losses does a round have?", "`return d_loss.item(), g_loss.item()`"),
+    ),
 ]
 
 # ---- 6.5 coverage ---------------------------------------------------------------------------------------------
@@ -829,6 +950,14 @@ def coverage(labels, classes):
     share = torch.bincount(labels, minlength=classes) / len(labels)
     seen = share[share > 0]
     return len(seen), (seen * (classes * seen).log()).sum().item()
+
+
+def _covered(coverage, labels, classes):
+    """What coverage answers, or a Complaint where that is no plain numbers."""
+    answer = coverage(labels, classes)
+    if any(isinstance(x, torch.Tensor) for x in (answer if isinstance(answer, tuple | list) else [answer])):
+        return Complaint("tensors", "You return a tensor, and two plain numbers are asked for: `.item()` gives one.")
+    return answer
 
 
 def _share(labels, classes):
@@ -849,6 +978,17 @@ def _not_a_number(labels, classes):
 def _other(nats):
     """Coverage with another second number."""
     return lambda labels, classes: (len(_share(labels, classes)), nats(_share(labels, classes), classes))
+
+
+def _above(least):
+    """Coverage that takes shares up to `least` for missing."""
+
+    def covered(labels, classes):
+        seen = _share(labels, classes)
+        seen = seen[seen > least]
+        return len(seen), (seen * (classes * seen).log()).sum().item()
+
+    return covered
 
 
 def _nats(report):
@@ -937,6 +1077,24 @@ COVERAGE_MISTAKES = [
         lambda r: f"Your first number is always `classes`, {r.got[0]} here, and {r.expected[0]} of them occur.",
         ("How many shares are above 0?", COVERAGE_HINTS[1]),
     ),
+    Mistake(
+        "rare classes left out",
+        _above(0.01),
+        "Classes that are rare are left out: one drawing in four hundred is a class that occurs, and here it counts as "
+        "missing. Leave out shares of 0 and no others.",
+        ("From which share on does a class occur?", "`share[share > 0]`"),
+    ),
+    Mistake(
+        "order",
+        lambda labels, classes: coverage(labels, classes)[::-1],
+        "Only the order is wrong: first how many classes occur, then the nats.",
+        ("Which number should come first?", "`return how_many, nats`"),
+    ),
+    _complaint(
+        "tensors",
+        lambda labels, classes: tuple(torch.tensor(x) for x in coverage(labels, classes)),
+        ("What does `x.sum()` give, and what does `x.sum().item()`?", "End both with `.item()`, or use `len`."),
+    ),
 ]
 
 # ---- 6.6 the gradient penalty ---------------------------------------------------------------------------------
@@ -966,7 +1124,8 @@ def _penalised(gradient_penalty, seed, shape):
     net = _filled(Slope(dims), seed)
     real, fake = (_draw(*shape, seed=seed + k, dtype=torch.float64) + k for k in (1, 2))
     share = torch.rand(shape[0], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    before = [x.clone() for x in (real, fake, share)]
+    given = {"real": real, "fake": fake, "share": share}
+    before = [x.clone() for x in given.values()]
     penalty = gradient_penalty(net, real, fake, share)
     if penalty is None:
         return None
@@ -975,8 +1134,10 @@ def _penalised(gradient_penalty, seed, shape):
     if penalty.ndim:
         says = f"Your penalty has the shape {tuple(penalty.shape)}, and it should be one number"
         return Complaint("not one number", f"{says}: the mean over the batch.")
-    if any(not torch.equal(old, new) for old, new in zip(before, (real, fake, share), strict=True)):
-        return Complaint("in place", "You changed `real`, `fake` or `share` in place: make a new mixture.")
+    changed = [name for name, old, new in zip(given, before, given.values(), strict=True) if not torch.equal(old, new)]
+    if changed:
+        says = f"You changed `{changed[0]}` in place, and the training goes on with it: make a new one."
+        return Complaint("in place", says)
     weights = list(net.parameters())
     found = torch.autograd.grad(penalty, weights, allow_unused=True) if penalty.requires_grad else [None] * len(weights)
     pushed = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
@@ -996,8 +1157,10 @@ def _penalties(*, at="mixed", norm="each", power="two", target=1.0, graph=True, 
         mixed = mixed.detach().requires_grad_()
         logits = discriminator(mixed)
         logits = logits.mean() if mean == "logits" else logits.sum()
-        slopes = torch.autograd.grad(logits, mixed, create_graph=graph)[0].flatten(1)
+        slopes = torch.autograd.grad(logits, mixed, create_graph=graph)[0]
+        slopes = slopes if norm == "channels" else slopes.flatten(1)
         size = {
+            "channels": lambda: slopes.norm(dim=1),
             "each": lambda: slopes.norm(dim=1),
             "batch": lambda: slopes.norm(),
             "squared": lambda: slopes.square().sum(1),
@@ -1006,7 +1169,7 @@ def _penalties(*, at="mixed", norm="each", power="two", target=1.0, graph=True, 
             "columns": lambda: slopes.norm(dim=0),
         }[norm]()
         off = size - target
-        off = off.square() if power == "two" else off.relu().square() if power == "one sided" else off
+        off = {"two": off.square(), "one sided": off.relu().square(), "one": off, "size": off.abs()}[power]
         return off.sum() if mean == "sum" else off.mean()
 
     return penalty
@@ -1095,6 +1258,15 @@ PENALTY_MISTAKES = [
         ("What is the length of an arrow of 784 numbers?", "The root of the sum of squares: `.norm(dim=1)`."),
     ),
     Mistake(
+        "not flattened",
+        _penalties(norm="channels"),
+        lambda r: (
+            "Of pictures `norm(dim=1)` measures along the channels alone, and leaves a length for each pixel: "
+            f"{_penalty(r)}. (Of points it is the whole length.)"
+        ),
+        ("Which shape does `norm(dim=1)` make of (B, 1, 28, 28)?", "`.flatten(1).norm(dim=1)`"),
+    ),
+    Mistake(
         "mean over the pixels",
         _penalties(norm="rms"),
         lambda r: (
@@ -1116,6 +1288,15 @@ PENALTY_MISTAKES = [
             "and the best would be no slope at all."
         ),
         ("Where is length - 1 smallest, and where is its square?", "(length - 1)**2"),
+    ),
+    Mistake(
+        "size for square",
+        _penalties(power="size"),
+        lambda r: (
+            f"You take the size of length - 1, and not its square: {_penalty(r)}. Its pull would be as strong just "
+            "beside 1 as far from it."
+        ),
+        ("What does the 2 in the equation do?", "(length - 1)**2"),
     ),
     Mistake(
         "one sided",
@@ -1150,9 +1331,9 @@ PENALTY_MISTAKES = [
     Mistake(
         "no way back",
         _penalties(graph=False),
-        "The number is right, and the discriminator cannot learn from it: without `create_graph=True` torch forgets "
-        "how the slope was computed.",
-        ("What must be remembered so that a gradient has a gradient?", "`create_graph=True`"),
+        "The number is right, and the discriminator cannot learn from it: `create_graph=True` is missing, without "
+        "which torch forgets how the slope was computed, or a `detach`, `item` or numpy behind it cuts the way back.",
+        ("What must be remembered so that a gradient has a gradient?", "`create_graph=True`, and tensors to the end."),
     ),
     Mistake(
         "no gradient asked for",
@@ -1160,6 +1341,11 @@ PENALTY_MISTAKES = [
         "The mixture does not ask for a gradient: `real` and `fake` are plain data here. Say so before the "
         "discriminator sees it: `.requires_grad_()`.",
         ("What does torch need to know before the discriminator is asked?", "mixed = (...).requires_grad_()"),
+    ),
+    _complaint(
+        "in place",
+        lambda discriminator, real, fake, share: gradient_penalty(discriminator, real.mul_(0.5), fake, share),
+        ("Which calls change a tensor in place?", "`a = b * c` makes a new one; `b *= c` and `b.mul_(c)` do not."),
     ),
     _complaint(
         "not one number",
@@ -1199,6 +1385,8 @@ def _spheres(*, angle="right", ends="", divide=True, weights="sine"):
             "degrees": lambda: torch.rad2deg(torch.acos(cosine)),
             "quarter": lambda: torch.full_like(cosine, math.pi / 2),
             "no lengths": lambda: torch.acos((one * other).sum()),
+            "folded": lambda: torch.acos(cosine.abs()),
+            "cut": lambda: torch.acos(cosine.clamp(min=0)),
         }[angle]()
         if weights == "line":
             return (1 - w) * one + w * other
@@ -1293,6 +1481,24 @@ SPHERE_MISTAKES = [
         ("How large can the inner product of two long arrows be?", SPHERE_HINTS[1]),
     ),
     Mistake(
+        "folded angle",
+        _spheres(angle="folded"),
+        lambda r: (
+            "An angle beyond 90 degrees is lost: `abs` makes an obtuse one acute, and so does `asin`. In the case "
+            f'"{r.case.label}" the cosine is below 0, and {_lengths(r)}.'
+        ),
+        ("Which angles have a cosine below 0?", "`torch.acos` of the cosine as it is."),
+    ),
+    Mistake(
+        "angle cut off",
+        _spheres(angle="cut"),
+        lambda r: (
+            "An angle beyond 90 degrees is lost: a cosine runs from -1 to 1, and yours is cut at 0. In the case "
+            f'"{r.case.label}" {_lengths(r)}.'
+        ),
+        ("How small can a cosine be?", "`torch.acos` of the cosine as it is, or clamped to -1..1."),
+    ),
+    Mistake(
         "w along the numbers",
         lambda one, other, w: (1 - w) * one + w * other,
         "Your w lines up with the numbers of z, and not with the rows of the result: `w[:, None]` makes a column of "
@@ -1385,8 +1591,10 @@ EXERCISES = catalogue(
             Case("equal shares of ten", _labels(*[7] * 10, seed=2), 10),
             Case("nothing but zeros", _labels(20), 10),
             Case("the last class alone", _labels(0, 0, 0, 0, 3), 5),
+            Case("a class that occurs once in 400", _labels(300, 1, 0, 99, seed=3), 4),
         ],
         mistakes=COVERAGE_MISTAKES,
+        use=_covered,
         right="classes that never occur count as missing, and equal shares give 0.",
         hints=COVERAGE_HINTS,
     ),
@@ -1413,6 +1621,7 @@ EXERCISES = catalogue(
             _way_case("two numbers, three places", 2, 24, [0.1, 0.5, 0.9]),
             _way_case("five numbers, places in disorder", 5, 30, [0.6, 0.0, 0.3, 1.0, 0.9]),
             _way_case("a single place", 8, 40, [0.3]),
+            _way_case("an obtuse angle", 5, 101, [0.0, 0.5, 0.7]),
         ],
         mistakes=SPHERE_MISTAKES,
         right="equal steps turn by equal angles, and no length is lost on the way.",
