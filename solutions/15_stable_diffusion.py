@@ -34,8 +34,8 @@
 # **Prerequisites:** lessons 01 (the jump), 02 (the best guess) and 05 (samplers); lesson 03 for the U-Net. The torch
 # calls that you need for an exercise are named in it.
 #
-# **Time:** about two hours of yours; after section 5 is a good place for a break. The computing takes about 4 minutes
-# on a CPU; plan 4 minutes with a GPU as well, where it was not measured yet. **Download:** nothing without a GPU;
+# **Time:** about two hours of yours; after section 5 is a good place for a break. The computing takes about 3 minutes
+# on two CPU cores; plan as many with a GPU, where it was not measured yet. **Download:** nothing without a GPU;
 # with one, 2.7 GB of real weights, once.
 
 # %% tags=["setup"]
@@ -252,9 +252,10 @@ for name, cond in mixed.items():
 print(f"N = {N} pictures each")
 
 # %% [markdown]
-# **What you saw.** The claim is half true. The word's own row does most here, but the rows behind it carry the colour
-# as well, for each of them has read the text before it: neither part does alone what both do together. A vector of
-# the embedding is not "the vector of red"; it stands for a text up to a place.
+# **What you saw.** For this network and these sentences the claim holds: the word's own row decides the colour, and
+# the rows behind it, which have read the word as well, decide nothing. The curve above could have fooled us. That a
+# vector *holds* something does not mean that it is *used*; only an exchange can tell. (The miniature's text encoder
+# learned together with its U-Net. Stable Diffusion's did not, so there it is worth trying again.)
 #
 # ## 3. Latents: a small picture for the network, a large one for you
 #
@@ -277,7 +278,9 @@ show(
 
 # %% [markdown]
 # **What you saw.** The channels are coarse maps of the picture: you can find its parts in them, at the same places.
-# No channel is red or green; which mixture stands for what, the autoencoder made up while it was trained.
+# No channel is red or green; which mixture stands for what, the autoencoder made up while it was trained. And one
+# channel of the miniature shows next to nothing but noise: three were enough for such pictures, and its loss rewards
+# an autoencoder that leaves a channel empty.
 #
 # The raw numbers of an autoencoder can have any size. A diffusion model wants data of variance about 1, or its
 # schedule means another amount of noise than it says. So a factor, measured once, stands in the configuration:
@@ -312,7 +315,7 @@ with torch.no_grad():
     for name, wrong in {"yours": 1, "factor forgotten": factor, "multiplied": factor**2}.items():
         tries[name] = decode_latents(pipe.vae, (z * wrong).to(pipe.vae.dtype)).float().cpu()
 figure = viz.picture_rows({"": torch.cat(list(tries.values()))}, columns=list(tries), size=1.7)
-show(figure, "The picture, nearly the same from latents; grey and without contrast where the factor was forgotten or "
+show(figure, "The picture, nearly the same from latents; something faint and wrong where the factor was forgotten or "
      "multiplied.")  # fmt: skip
 
 # %% [markdown]
@@ -526,7 +529,7 @@ print(f"largest difference from the pipeline's own latents: {off:.1e}")
 
 # %% [markdown]
 # Now turn the knob. **Before you run it.** *"The higher the scale, the closer to the prompt"* stands in many
-# tutorials. At which scale will the judge find the most pictures right?
+# tutorials. At which scale will the judge find the most pictures right (the smallest, if several are equally good)?
 
 # %% tags=["prediction"]
 best = predict("15.c", "most pictures are right at scale", options=[1, 2, 4, 8, 16])
@@ -564,15 +567,16 @@ with torch.no_grad():
 figure = viz.picture_rows({"": row}, columns=[f"scale {scale}" for scale in scales], size=1.2)
 show(
     figure,
-    f"Six pictures from one noise for '{PROMPTS[0]}': any picture at scale 0, the right one soon after, harsh at 16.",
+    f"Six pictures from one noise for '{PROMPTS[0]}': any one at scale 0, the right one soon after, overdone at 16.",
 )
 
 # %% [markdown]
-# **What you saw.** The claim is false. A little guidance buys much, compared with the plain answer at 1. But beyond a
-# small scale it falls again, and the latents say why: their deviation grows with the scale, far beyond that of any
-# real drawing, so the decoder gets what it has never seen. Edges turn harsh and shapes come apart. Which scale is
-# best belongs to a model and its data (Stable Diffusion 1.5 is mostly used at 7.5); that there is a best one does
-# not.
+# **What you saw.** The claim is false. The plain answer at scale 1 is right here without any help: the miniature's
+# sentences say all that is in its pictures, and it has learnt them. From there on guidance has nothing to give, and
+# beyond 4 it takes away. The latents say why: their deviation grows with the scale, beyond that of any real drawing,
+# so the decoder gets what it has never seen. Colours tip over, and shapes come apart. Guidance pays where captions say
+# little about their pictures, as those from the web do, and Stable Diffusion 1.5 is mostly used at 7.5. Which scale is
+# best belongs to a model and its data.
 #
 # ### What a negative prompt is
 #
@@ -760,7 +764,7 @@ for strength in strengths:
 figure = viz.picture_rows({name: row.cpu() for name, row in rows.items()}, size=0.8)
 show(
     figure,
-    "Rows of pictures: unchanged at strength 0.1, with new colours at the same places further on, elsewhere at 1.",
+    "Rows of pictures: mixed colours at strength 0.1, then new colours at the same places, some elsewhere at 1.",
 )
 
 # %% tags=["picture"]
@@ -775,11 +779,11 @@ for name, shares in kept.items():
 turning.compare(turned)
 
 # %% [markdown]
-# **What you saw.** With little noise, the source wins: the colour is muddy, half way between old and new, and the
-# judge names neither. With much noise the prompt wins, and the place is forgotten. Between them lies a stretch where
-# the new colour is there and the place is kept: the place is settled at much noise, the colour a little later, as
-# section 4 showed. That is where image-to-image is useful, and where its strength must be looked for, for every model
-# anew.
+# **What you saw.** With very little noise some colours are muddy, half way between old and new, and the judge names
+# neither. With much noise the prompt wins everywhere, and the place is forgotten. Between them lies a wide stretch
+# where the new colour is there and the place is kept: the place is settled at much noise, the colour a little later,
+# as section 4 showed. That is where image-to-image is useful, and where its strength must be looked for, for every
+# model anew.
 #
 # ## 8. Only a part: inpainting
 #
@@ -1322,4 +1326,5 @@ for fate, change in fates.items():
 # ## Next
 #
 # This was the last lesson. Take the pipeline that you put together and change one thing: the sampler, the text, the
-# data. `course train mini-sd` trains another miniature from the start, on pictures and sentences of your own making.
+# data. `course train mini-sd` trains another miniature from the start, in less than an hour on two cores, on whatever
+# `course_lib/shapes.py` draws and says: add a shape, or a word.

@@ -195,7 +195,7 @@ class StyleGenerator(nn.Module):
     def mix(self, z_a: Tensor, z_b: Tensor, crossover: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw pictures whose first `crossover` layers follow z_a and the others z_b (style mixing, arXiv:1812.04948).
 
-        z_a and z_b: (B, latent). crossover in 0..count: the early layers decide the shape, the late ones the stroke.
+        z_a and z_b: (B, latent). crossover in 0..count.
         """
         w_a, w_b = self.mapping(z_a), self.mapping(z_b)
         crossover = whole_number("crossover", crossover, 0, self.count)
