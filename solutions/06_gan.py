@@ -432,6 +432,7 @@ def found(points):
     return label[share[label] >= 0.01]
 
 
+# %%
 circle = torch.linspace(0, 2 * math.pi, 2001)[:-1]
 yardsticks = {"real data": ring.sample(2000, torch.Generator().manual_seed(9)),
               "an even circle": torch.stack([circle.cos(), circle.sin()], dim=1)}
@@ -765,8 +766,8 @@ for turns, way in ((False, "at the same time"), (True, "in turns")):
 # `(B,)` in [0, 1], the share of the real one in each pair's mixture. It returns the penalty, one number that the
 # discriminator can learn from, for pictures and for points.
 #
-# Useful: `share.reshape(-1, 1, 1, 1)` multiplies pictures and `share.reshape(-1, 1)` multiplies points. For both there
-# is `share.reshape(-1, *[1] * (real.ndim - 1))`: as many ones as `real` has axes after the first.
+# Useful: `share.reshape(-1, 1, 1, 1)` multiplies pictures and `share.reshape(-1, 1)` multiplies points. For both,
+# `real.ndim` says how many axes there are, and `*[1] * 3` between the parentheses stands for `1, 1, 1`.
 # `m.requires_grad_()` says that a gradient by m will be asked for. `torch.autograd.grad(a, m, create_graph=True)[0]` is
 # the gradient of the number a by m, like m, itself ready to be learned from. The sum of the logits depends on each
 # picture through its own logit alone. `g.flatten(1).norm(dim=1)`: one length a row.
@@ -989,18 +990,21 @@ def replay(film):
 # %%
 replay(film) if film else print("Nothing was trained here, so there is nothing to replay.")
 
-# %% tags=["picture"]
-rows = [row for row, *_ in film]
-scores = {
-    "D(real)": ([row.step for row in rows], [row.real_score for row in rows]),
-    "D(drawing)": ([row.step for row in rows], [row.fake_score for row in rows]),
-}
-if film:
+# %%
+def show_answers(film):
+    """Draw what the discriminator answered on average."""
+    rows = [row for row, *_ in film]
+    steps, real, fake = zip(*((row.step, row.real_score, row.fake_score) for row in rows), strict=True)
+    scores = {"D(real)": (steps, real), "D(drawing)": (steps, fake)}
     show(
         viz.curves(scores, "training step", "mean answer of the discriminator"),
         "The discriminator's mean answers during the training: near 1 for real digits and near 0 for drawings at "
         "first, then both close to one half, with real digits a little higher.",
     )
+
+
+# %%
+show_answers(film) if film else print("Nothing was trained here, so nothing was answered.")
 
 # %% [markdown]
 # **What you saw** (in a training of your own; loaded weights have no film). First all twelve show one and the same
@@ -1042,7 +1046,7 @@ else:
 # %%
 from course_lib.metrics import precision_recall
 
-for name, shown in {"the GAN": final, "other real digits": pictures[10_000 : 10_000 + N]}.items():
+for name, shown in {"the GAN": final, "other real digits": pictures[len(pictures) // 6 :][:N]}.items():
     precision, recall = precision_recall(real_features, see(shown)[0], feature_name=see.name)
     print(f"{name:17s}: precision {precision.value:.2f}, recall {recall.value:.2f} (N = {N})")
 told = checkpoints.load(data.shipped("mnist-ddpm"))[1]["metrics"]  # lesson 04's model, trained for ten minutes
