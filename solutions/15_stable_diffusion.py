@@ -159,7 +159,8 @@ token_row = check("15.1", token_row)
 def tokenize(text):
     """Turn a text into its row of tokens (length,)."""
     tokenizer = pipe.tokenizer
-    words = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
+    pieces = [piece for word in text.split() for piece in tokenizer.tokenize(word)]
+    words = tokenizer.convert_tokens_to_ids(pieces)
     return token_row(words, tokenizer.model_max_length, tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
@@ -1161,6 +1162,7 @@ string = predict(
 import tempfile
 
 option = "torch_dtype" if tuple(map(int, diffusers.__version__.split(".")[:2])) < (0, 40) else "dtype"
+diffusers.utils.logging.set_verbosity_error()  # or its log would show the line that few read
 asked_for = {"no dtype": {}, '"float16"': {option: "float16"}, "your choice for a GPU": {option: choose_dtype("cuda")}}
 with tempfile.TemporaryDirectory() as folder:
     mini.save_pretrained(folder)
@@ -1173,10 +1175,12 @@ with tempfile.TemporaryDirectory() as folder:
 string.compare(came)
 
 # %% [markdown]
-# **What you saw.** The string is dropped, with a line in the log that few read, and the weights come in single
-# precision: twice the memory, and the tutorial goes on about how much it saved. (Tried with diffusers 0.39 and 0.42.
-# The name of the option changed in between, from `torch_dtype` to `dtype`; 0.39 ignores `dtype`, also with a line in
-# the log.) Here is the second, of another kind:
+# **What you saw.** The string is dropped, with a line in the log ("Passed `dtype` float16 is not a
+# `torch.dtype`. Defaulting to `torch.float32`."; switched off here), and the weights come in single
+# precision: twice the memory, and the tutorial goes on about how much it saved. (Tried with diffusers 0.39
+# and 0.42. The name of the option changed in between, from `torch_dtype` to `dtype`; 0.39 ignores `dtype`,
+# also with a line in the log.)
+# Here is the second, of another kind:
 #
 # ```python
 # pipe = StableDiffusionPipeline.from_pretrained("runwayml/stable-diffusion-v1-5", safety_checker=None)
