@@ -60,13 +60,13 @@ SCORED = {"smoke": 10, "cpu": 250, "gpu": 250}  # sentences of each of its two s
 
 
 def tokenizer() -> Any:
-    """Make a CLIPTokenizer that knows each word of shapes.VOCABULARY as one token; others it spells in letters.
+    """Make a CLIPTokenizer that knows each word of shapes.VOCABULARY as one token; others it spells in pieces.
 
     Byte-pair encoding (arXiv:1508.07909, algorithm 1): letters that stand side by side most often in the words become
     one piece, until each word is one.
 
     >>> tokenizer().tokenize("a blue hat")
-    ['a</w>', 'blue</w>', 'h', 'a', 't</w>']
+    ['a</w>', 'blue</w>', 'h', 'at</w>']
     """
     from transformers import CLIPTokenizer
 
