@@ -161,7 +161,7 @@ OFFENDERS = [
     ("widgets/player", "import torch", "takes arrays"),
     ("train", "import diffusers", "and pretrained may"),
     ("pretrained", "from diffusers import DDPMScheduler", "inside a function"),
-    ("data", "def f():\n    from huggingface_hub import snapshot_download", "and pretrained may"),
+    ("data", "def f():\n    from huggingface_hub import snapshot_download", "only pretrained may"),
     ("page", "def f():\n    import anywidget", "only widgets may"),
     ("cli", "import matplotlib.pyplot as plt", "`course --help` waits"),
     ("cli", "from torch import Tensor", "`course --help` waits"),
