@@ -22,6 +22,7 @@ __all__ = [
     "generator_or_none",
     "real_number",
     "step_numbers",
+    "steps_or_seconds",
     "timesteps",
     "whole_number",
 ]
@@ -120,6 +121,19 @@ def step_numbers(name: str, values: Any, low: int, high: int) -> list[int]:
             f"expected {name} as a list of at least two steps, such as schedule.steps(50), got {described(values)}"
         )
     return [whole_number(f"each of {name}", t, low, high) for t in values]
+
+
+def steps_or_seconds(steps: int | None, minutes: float | None, lowest: int = 1) -> tuple[int | None, float | None]:
+    """Let in how long to train, as at least `lowest` steps or as minutes, and return it as steps or as seconds.
+
+    >>> steps_or_seconds(None, minutes=3)
+    (None, 180.0)
+    """
+    if (steps is None) == (minutes is None):
+        raise ValueError(f"expected steps or minutes, one of the two, got steps={steps}, minutes={minutes}")
+    if steps is not None:
+        return whole_number("steps", steps, lowest), None
+    return None, 60 * real_number("minutes", minutes, 1e-3)
 
 
 def generator_or_none(value: Any) -> torch.Generator | None:

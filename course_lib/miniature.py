@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from course_lib import checkpoints, judge, objectives, samplers, shapes
 from course_lib.denoiser import Denoiser, denoising_loss
-from course_lib.doors import described, real_number, whole_number
+from course_lib.doors import described, steps_or_seconds, whole_number
 from course_lib.ema import EMA
 from course_lib.muon import Muon
 from course_lib.parallel import agreed, is_first_process, share_of
@@ -215,10 +215,7 @@ class MiniatureRun:
         seed: int = 0,
         command: str = "",
     ) -> None:
-        if (steps is None) == (minutes is None):
-            raise ValueError(f"expected steps or minutes, one of the two, got steps={steps}, minutes={minutes}")
-        steps = None if steps is None else whole_number("steps", steps, SHARE)
-        seconds = None if minutes is None else 60 * real_number("minutes", minutes, 1e-3)
+        steps, seconds = steps_or_seconds(steps, minutes, lowest=SHARE)
         self.folder, self.profile, self.command, self.seconds = Path(folder), profile, command, 0.0
         self.seed = whole_number("seed", seed, 0, 2**31 - 1)
         self.pipe = pipeline(profile, seed)

@@ -34,7 +34,8 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     x = x / (x.norm() + 1e-7)  # now no singular value is above 1
     for _ in range(rounds):
         gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        factor = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)  # -4.7750 gram + 2.0315 gram gram
+        x = torch.addmm(x, factor, x, beta=3.4445)  # 3.4445 x + factor x, in one call as the line above
     return x.T if tall else x
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from course_lib import checkpoints, data, objectives, samplers, schedules
 from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, uniform_t
-from course_lib.doors import described, real_number, whole_number
+from course_lib.doors import described, steps_or_seconds, whole_number
 from course_lib.ema import EMA
 from course_lib.evaluate import evaluate_digits
 from course_lib.features import DigitClassifier
@@ -150,10 +150,7 @@ class _PictureRun:
             raise TypeError(f"expected a {kind}, such as recipes.{self.example}, got {described(recipe)}")
         if not isinstance(profile, str) or profile not in NETS:
             raise ValueError(f"expected profile smoke, cpu or gpu, got {profile!r}")
-        if (steps is None) == (minutes is None):
-            raise ValueError(f"expected steps or minutes, one of the two, got steps={steps}, minutes={minutes}")
-        steps = None if steps is None else whole_number("steps", steps, 1)
-        seconds = None if minutes is None else 60 * real_number("minutes", minutes, 1e-3)
+        steps, seconds = steps_or_seconds(steps, minutes)
         self.folder, self.recipe, self.profile, self.command = Path(folder), recipe, profile, command
         self.seed = whole_number("seed", seed, 0, 2**31 - 1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -158,3 +158,14 @@ def test_a_missing_peer_says_how_to_install_it(bench):
 def test_list_names_the_rows(bench, capsys):
     assert bench.main(["--row", "list"]) == 0
     assert {"ours-best", "diffusers", "smalldiffusion", "throughput"} <= set(capsys.readouterr().out.split())
+
+
+def test_our_row_trains_by_the_clock_as_the_course_trains(bench, little_mnist, monkeypatch):
+    """The rate follows the clock, and the network learns through the course's own run."""
+    monkeypatch.setitem(bench.recipes.NETS, "cpu", bench.recipes.NETS["smoke"])
+    rates = []
+    monkeypatch.setattr(bench.ClockRun, "_rate", lambda run, done: rates.append(run.gone) or 1e-3)
+    result, draw = bench.train(bench.ROWS["ours-best"], 0.02, 0)
+    assert result["steps"] >= 2 and result["batch"] == 64
+    assert rates[-result["steps"]] == 0 and 0.5 < rates[-1] < 1
+    assert draw(3, ("dpm", 2)).shape == (3, 1, 28, 28)

@@ -77,7 +77,7 @@ class UNet(nn.Module):
     widths: channels at each size, multiples of 4, from the largest picture to the smallest. patch: 2 folds each 2 x 2
     square of pixels into channels first (pixel unshuffle), a quarter of the work for a little sharpness. classes:
     number of labels; label == classes means "no label", the null condition of guidance. H and W must be multiples of
-    patch * 2 ** (len(widths) - 1).
+    patch. Halving rounds up, so 7 x 7 becomes 4 x 4, and 8 x 8 on the way up, of which the last row and column go.
     Raises ValueError or TypeError when x, time or label has another shape or kind.
 
     >>> net = UNet(channels=1, widths=(16, 32))
@@ -91,7 +91,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = _widths(widths)
         self.channels, self.patch = whole_number("channels", channels, 1), whole_number("patch", patch, 1, 4)
-        self.classes, self.stride = whole_number("classes", classes, 0), patch * 2 ** (len(widths) - 1)
+        self.classes = whole_number("classes", classes, 0)
         whole_number("blocks", blocks, 1)
         context = 4 * widths[0]
         self.time = nn.Sequential(TimeEmbedding(widths[0]), nn.Linear(widths[0], context), nn.SiLU())
@@ -127,7 +127,7 @@ class UNet(nn.Module):
             kept.append(h)
         h = self.middle[1](self.middle[0](h, context))
         for layer in self.up:
-            h = layer(torch.cat([h, kept.pop()], dim=1), context) if isinstance(layer, ResidualBlock) else layer(h)
+            h = layer(_joined(h, kept.pop()), context) if isinstance(layer, ResidualBlock) else layer(h)
         h = self.write(nn.functional.silu(self.norm(h)))
         return nn.functional.pixel_shuffle(h, self.patch)
 
@@ -140,8 +140,8 @@ class UNet(nn.Module):
 
     def _door(self, x: Tensor, time: Tensor, label: Tensor | None) -> None:
         shape = data_batch("x", x).shape
-        if len(shape) != 4 or shape[1] != self.channels or shape[2] % self.stride or shape[3] % self.stride:
-            wanted = f"(B, {self.channels}, H, W), H and W multiples of {self.stride}"
+        if len(shape) != 4 or shape[1] != self.channels or shape[2] % self.patch or shape[3] % self.patch:
+            wanted = f"(B, {self.channels}, H, W), H and W multiples of {self.patch}"
             raise ValueError(f"expected x of shape {wanted}, got {described(x)}")
         network_inputs(x, time, label, self.read.weight.dtype, self.classes)
 
@@ -153,6 +153,11 @@ def _widths(widths: tuple[int, ...]) -> tuple[int, ...]:
         if whole_number("each of widths", width, 4) % 4:
             raise ValueError(f"expected widths as multiples of 4, for four heads of attention, got {width}")
     return tuple(widths)
+
+
+def _joined(h: Tensor, kept: Tensor) -> Tensor:
+    """Set the channels of h and of the picture kept at its size side by side; what doubling made too large is cut."""
+    return torch.cat([h[..., : kept.shape[-2], : kept.shape[-1]], kept], dim=1)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

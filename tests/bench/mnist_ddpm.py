@@ -392,7 +392,7 @@ class ClockRun(recipes.DigitRun):
 
     def one_step(self, gone: float) -> float:
         if not hasattr(self, "loop"):
-            self.loop = self._fit(self.net, self.ema, self.steps, None)
+            self.loop = self._fit(self.nets, self.ema, self.steps, None)
         self.gone = gone
         return next(self.loop).loss
 
