@@ -3,12 +3,11 @@
 import errno
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 from types import SimpleNamespace
 
+import kills
 import pytest
 import torch
 from torch import nn
@@ -97,52 +96,13 @@ def test_an_interrupt_between_steps_loses_nothing_although_the_loop_still_hangs_
 
 @pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: it has no SIGKILL")
 def test_a_kill_at_any_moment_leaves_a_run_that_goes_on(tmp_path):
-    program = textwrap.dedent("""
-        import os, random, signal, sys, time
-        import torch
-        from torch import nn
-        from course_lib import data, runs, train
-
-        runs.SAVE_SECONDS = 0
-        x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-
-        def steps(folder, pipe):
-            torch.manual_seed(0)
+    training = """
+        def training(folder):
             net = nn.Linear(2, 2)
             loss = lambda x, generator: (net(x) - torch.randn(x.shape, generator=generator)).square().mean()
-            for p in train.fit(loss, net, data.batches(x, 8), steps=100_000, folder=folder):
-                os.write(pipe, b"%d " % p.step)
-                if folder is None:
-                    break
-
-        steps(None, 1)  # all that is slow to import is there now
-        print(flush=True)
-        for _ in range(8):
-            receive, send = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    steps(sys.argv[1], send)
-                finally:
-                    os._exit(1)
-            os.close(send)
-            first = os.read(receive, 1)
-            time.sleep(random.uniform(0, 0.1))
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            with os.fdopen(receive) as rest:
-                print(first.decode() + rest.read(), flush=True)
-    """)
-    run = [sys.executable, "-c", program, str(tmp_path / "kept")]
-    done = subprocess.run(run, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    reached = 0
-    lives = [[int(step) for step in line.split()] for line in done.stdout.splitlines()[1:]]
-    assert len(lives) == 8
-    for life in lives:
-        assert reached <= life[0] - 1 <= reached + 1  # nothing lost; a step may be written and not yet reported
-        assert life == list(range(life[0], life[-1] + 1))
-        reached = life[-1]
+            return fit(loss, net, data.batches(x, 8), steps=100_000, folder=folder)
+    """
+    kills.assert_that_it_goes_on(training, tmp_path / "kept", 8)
 
 
 def test_another_run_in_the_folder_is_refused_and_kept(tmp_path):

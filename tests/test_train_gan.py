@@ -2,10 +2,9 @@
 
 import math
 import signal
-import subprocess
 import sys
-import textwrap
 
+import kills
 import pytest
 import torch
 from torch import nn
@@ -356,55 +355,13 @@ def test_other_networks_in_the_folder_are_refused(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: it has no SIGKILL")
 def test_twenty_kills_at_random_moments_always_leave_a_game_that_goes_on(tmp_path):
-    program = textwrap.dedent("""
-        import os, random, signal, sys, time
-        import torch
-        from torch import nn
-        from course_lib import checkpoints, data, runs
-        from course_lib.ema import EMA
-        from course_lib.train_gan import fit_gan
-
-        runs.SAVE_SECONDS = 0
-        x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-
-        def steps(folder, pipe):
-            torch.manual_seed(0)
+    training = """
+        def training(folder):
             makes, judges = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
-            game = fit_gan(makes, judges, data.batches(x, 8), steps=100_000, latent=2, ema=EMA(makes), folder=folder)
-            for p in game:
-                os.write(pipe, b"%d " % p.step)
-                if folder is None:
-                    break
-
-        steps(None, 1)  # all that is slow to import is there now
-        print(flush=True)
-        for _ in range(20):
-            receive, send = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    steps(sys.argv[1], send)
-                finally:
-                    os._exit(1)
-            os.close(send)
-            first = os.read(receive, 1)
-            time.sleep(random.uniform(0, 0.1))
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            with os.fdopen(receive) as rest:
-                seen = first.decode() + rest.read()
-            print(checkpoints.load(sys.argv[1])[1]["step"], seen, flush=True)
-    """)
-    command = [sys.executable, "-c", program, str(tmp_path / "kept")]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    lives = [[int(step) for step in line.split()] for line in done.stdout.splitlines()[1:]]
-    assert len(lives) == 20
-    reached = 0
-    for kept, *life in lives:
-        assert life == list(range(life[0], life[-1] + 1)) and reached <= life[0] - 1 <= reached + 1
-        assert life[-1] - 1 <= kept <= life[-1] + 1  # written after the report before, or one step further
-        reached = life[-1]
+            batches = data.batches(x, 8)
+            return fit_gan(makes, judges, batches, steps=100_000, latent=2, ema=EMA(makes), folder=folder)
+    """
+    kills.assert_that_it_goes_on(training, tmp_path / "kept", 20)
 
 
 # Doors
