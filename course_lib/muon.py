@@ -21,7 +21,8 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     """Replace every singular value of a matrix (m, n) by a number near 1, between about 0.7 and 1.2.
 
     Newton-Schulz iteration X <- a X + b (X X^T) X + c (X X^T)^2 X with the coefficients of Jordan et al. (Muon, 2024),
-    chosen to lift small singular values fast; it needs products of matrices only.
+    chosen to lift small singular values fast; it needs products of matrices only, most of them as small as X X^T, of
+    which all factors are made.
 
     >>> values = torch.linalg.svdvals(orthogonal(torch.diag(torch.tensor([3.0, 0.5, 0.1]))))
     >>> bool((values > 0.6).all() and (values < 1.3).all())
@@ -32,10 +33,12 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)  # now no singular value is above 1
-    for _ in range(rounds):
-        gram = x @ x.T
-        factor = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)  # -4.7750 gram + 2.0315 gram gram
-        x = torch.addmm(x, factor, x, beta=3.4445)  # 3.4445 x + factor x, in one call as the line above
+    gram, product = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
+    for _ in range(rounds):  # X <- factor X, and so X X^T <- factor X X^T factor: X itself, which is long, can wait
+        factor = 2.0315 * gram @ gram - 4.7750 * gram
+        factor.diagonal().add_(3.4445)
+        product, gram = factor @ product, factor @ gram @ factor
+    x = product @ x
     return x.T if tall else x
 
 
