@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import course_lib.checks
-from course_lib.checks import check, exercises_of, find
+from course_lib.checks import check, engine, exercises_of, find
 from course_lib.checks.compare import difference
 from course_lib.checks.engine import Case, Exercise, Finding, Mistake, catalogue, diagnose
 from course_lib.checks.verdict import Verdict, cut, kind, quoted
@@ -301,6 +301,20 @@ def test_an_error_names_the_line_of_the_students_code():
     assert "NameError" in verdict.says and "at line 3" in verdict.says and "typing slip" in verdict.says
 
 
+def test_a_line_of_the_course_is_not_taken_for_the_students_one(tmp_path, monkeypatch):
+    """A folder that is reached by a detour, as through a link: frames keep the name that was imported."""
+    course = tmp_path / "detour" / ".." / "course"
+    ours, theirs = {}, {}
+    exec(compile("def network(x):\n    return x.no_such_thing", str(course / "checks" / "lesson.py"), "exec"), ours)
+    exec(compile("def f(net, x):\n    return net(x)", str(tmp_path / "mine.py"), "exec"), theirs)
+    exercise = Exercise("91.1", "f", lambda net, x: x, [Case("one", ours["network"], 1)])
+    before = diagnose(exercise, theirs["f"]).says
+    (tmp_path / "mine.py").write_text("def f(net, x):\n    return net(x)", encoding="utf-8")
+    monkeypatch.setattr(engine, "__file__", str(course / "checks" / "engine.py"))
+    after = diagnose(exercise, theirs["f"]).says
+    assert "`return net(x)`" in after and "`return net(x)`" not in before
+
+
 def test_a_numbers_verdict_gives_place_and_both_values():
     x0, t, eps, alpha_bar = JUMP.cases[0].args
     expected = jump(x0, t, eps, alpha_bar)
@@ -520,6 +534,8 @@ class Pair(NamedTuple):
         (Pair(torch.ones(2), torch.ones(2)), Pair(torch.ones(2), torch.zeros(2)), "numbers"),
         ((1, 2), [1, 2], None),
         ((1, 2), [1, 2, 3], "length"),
+        ((1, [2]), (1, None), "nothing returned"),
+        ((1, None), (1, None), None),
         ({"a": 1}, {"a": 1}, None),
         ({"a": 1}, {"b": 1}, "type"),
         ({"a": 1}, {"a": 2}, "numbers"),
@@ -565,6 +581,14 @@ def test_trees_are_compared_by_structure_and_number(expected, got, name):
     for rtol in (0.0, 1e-4):  # no slack lets a wrong one pass
         found = difference(expected, got, atol=1e-6, rtol=rtol)
         assert (found and found.name) == name
+
+
+def test_a_part_that_is_none_is_not_taken_for_a_missing_return():
+    assert "is the `return` missing?" in difference((1, [2]), None, 0.0, 0.0).says
+    says = difference((1, [2]), (1, None), 0.0, 0.0).says
+    assert says.startswith("item 1 of your result should be a list, and it is None (") and "`append`" in says
+    says = difference({"eps": torch.ones(2)}, {"eps": None}, 0.0, 0.0).says
+    assert says == "your result['eps'] should be a tensor of shape (2,), and it is None."
 
 
 def test_tolerances_add_up():

@@ -31,7 +31,11 @@ def difference(expected, got, atol: float, rtol: float, where: str = "your resul
     'item 1 of your result is off by up to 0.5: you have 2.5, where 2 was expected.'
     """
     if got is None and expected is not None:
-        return Difference("nothing returned", "your function returned None: is the `return` missing?")
+        says = "your function returned None: is the `return` missing?"
+        if where != "your result":  # there is a return, and a part of what it gives back is None
+            lists = " (calls that change a list, such as `append`, return None)" if isinstance(expected, list) else ""
+            says = f"{where} should be {kind(expected)}, and it is None{lists}."
+        return Difference("nothing returned", says)
     if isinstance(expected, torch.Tensor | np.ndarray):
         return _arrays(expected, got, atol, rtol, where)
     if isinstance(expected, numbers.Number | np.generic):

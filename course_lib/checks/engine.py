@@ -457,7 +457,8 @@ def _shapes(exercise, case):
 
 def _their_line(error):
     """ ", at line 3, `return a + b`" for the deepest frame that is neither the course's nor a package's."""
-    ours = (str(Path(__file__).resolve().parents[1]), sysconfig.get_path("stdlib"), "<frozen")
+    here = Path(__file__)  # a frame knows the path that was imported, which may lead through a link
+    ours = (str(here.parents[1]), str(here.resolve().parents[1]), sysconfig.get_path("stdlib"), "<frozen")
     for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = frame.f_code.co_filename
         if not file.startswith(ours) and "site-packages" not in file and "dist-packages" not in file:
