@@ -1,5 +1,7 @@
 """Lesson 15's checks: wrong answers, written as a student would write them, each get their own sentence."""
 
+import math
+
 import pytest
 import torch
 from miniature_made_up import pipeline
@@ -89,6 +91,66 @@ def test_other_words_are_right_too(number, function):
     assert found.passed, str(found)
 
 
+def two_halves(both, scale):
+    a, b = both.chunk(2)
+    return a + scale * (b - a)
+
+
+DIFFUSERS = {  # how diffusers' own pipeline, and the web, ask its networks: number, function
+    "15.2: return_dict": lambda vae, z: vae.decode(z / vae.config.scaling_factor, return_dict=False)[0].clamp(-1, 1),
+    "15.2: return_dict and a generator": lambda vae, z: (
+        vae.decode(z / vae.config["scaling_factor"], return_dict=False, generator=None)[0].clamp(-1, 1)
+    ),
+    "15.2: config by key": lambda vae, z: vae.decode(z / vae.config["scaling_factor"]).sample.clamp(-1, 1),
+    "15.2: config by get": lambda vae, z: vae.decode(z / vae.config.get("scaling_factor")).sample.clamp(-1, 1),
+    "15.2: dtype": lambda vae, z: vae.decode((z / vae.config.scaling_factor).to(vae.dtype))["sample"].clamp(-1, 1),
+    "15.4: return_dict": lambda net, x, t, null, text, w: two_halves(
+        net(torch.cat([x] * 2), t, encoder_hidden_states=torch.cat([null, text]), return_dict=False)[0], w
+    ),
+    "15.4: by place and key": lambda net, x, t, null, text, w: two_halves(
+        net(torch.cat([x] * 2).to(net.device, net.dtype), t, torch.cat([null, text]))["sample"], w
+    ),
+    "15.4: forward": lambda net, x, t, null, text, w: two_halves(
+        net.forward(sample=x.repeat(2, 1, 1, 1), timestep=t, encoder_hidden_states=torch.cat([null, text])).sample, w
+    ),
+    "15.4: in pairs": lambda net, x, t, null, text, w: two_halves(
+        net(
+            x.repeat_interleave(2, 0), t, encoder_hidden_states=torch.stack([null, text], 1).flatten(0, 1)
+        ).sample.unflatten(0, (-1, 2)).transpose(0, 1).flatten(0, 1),
+        w,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFUSERS)
+def test_what_works_on_the_real_networks_is_right(pipe, name):
+    number, function = name[:4], DIFFUSERS[name]
+    found = verdict(number, function)
+    assert found.passed, str(found)
+    draw = torch.Generator().manual_seed(5)
+    z = torch.randn(2, 4, 8, 8, generator=draw)
+    width = pipe.unet.config.cross_attention_dim
+    null, text = torch.randn(2, 2, 7, width, generator=draw)
+    inputs = {"15.2": (pipe.vae, z), "15.4": (pipe.unet, z, 300, null, text, 2.0)}[number]
+    with torch.no_grad():
+        assert torch.allclose(function(*inputs), EXERCISES[number].reference(*inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_dtype_s_verdict_does_not_depend_on_the_machine(monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(there))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there)
+    assert verdict("15.8", dtype_by_name).passed
+    for name in ("asks the machine, too", "asks the machine alone"):
+        found = verdict("15.8", DTYPES[name])
+        assert found.name == name and "depends on the machine that asks" in found.says
+    counted = verdict("15.8", lambda d: torch.half if "cuda" in d and torch.cuda.device_count() else torch.float)
+    apple = verdict("15.8", lambda d: torch.half if "cuda" in d or torch.backends.mps.is_available() else torch.float)
+    assert counted.name == "asks the machine, too" and apple.state == "wrong"
+    assert torch.cuda.is_available() is there and torch.cuda.device_count() == int(there)
+
+
 # ---- the course's own answers are diffusers' and the library's ----
 
 
@@ -173,6 +235,13 @@ ROWS = {
     "not filled up": lambda w, n, s, e: torch.tensor([token for part in ([s], w[: n - 2], [e]) for token in part]),
     "not cut": lambda w, n, s, e: framed(w, n, s, e, cut=lambda w, n: w),
     "one word too few": lambda w, n, s, e: framed(w, n, s, e, cut=lambda w, n: w[: n - 3]),
+    "one word too few, the filling ends it": lambda w, n, s, e: functional.pad(
+        torch.tensor([s, *w[: n - 3]]), (0, n - 1 - len(w[: n - 3])), value=e
+    ),
+    "one word too many": lambda w, n, s, e: framed(w, n, s, e, cut=lambda w, n: w[: n - 1]),
+    "start and end exchanged": lambda w, n, s, e: framed(w, n, e, s),
+    "75 by hand": lambda w, n, s, e: framed(w, n, s, e, cut=lambda w, n: w[:75]),
+    "75 and 77 by hand": lambda w, n, s, e: framed(w, 77, s, e),
 }
 
 
@@ -189,6 +258,7 @@ PIXELS = {
     "multiplied": pixels(-1),
     "scaled twice": pixels(2),
     "picture scaled": lambda net, z: torch.clip(net.decode(z)[0] * (1 / net.config.scaling_factor), -1, 1),
+    "both scaled": lambda net, z: pixels(after=lambda x: torch.clip(x / net.config.scaling_factor, -1, 1))(net, z),
     "not cut off": pixels(after=lambda x: x),
     "in 0..1": pixels(after=lambda x: torch.clip((1 + x) / 2, 0, 1)),
     "cut off at 0": pixels(after=lambda x: torch.clip(x, 0, 1)),
@@ -197,6 +267,7 @@ PIXELS = {
     ),
     "Stable Diffusion's factor for all": lambda net, z: net.decode(z / 0.18215).sample.clip(-1, 1),
     "sample forgotten": lambda net, z: net.decode(z / net.config.scaling_factor),
+    "object cut off": lambda net, z: net.decode(z / net.config.scaling_factor).clamp(min=-1, max=1),
 }
 
 
@@ -218,6 +289,11 @@ CLOCKS = {
     "clean row written over": clock(start=1),
     "last step missing": clock(tail=()),
     "last step at 1": clock(tail=(1,)),
+    "rows as floats": clock(shift=1.0),
+    "what append returns": lambda table, steps: (
+        functional.pad(table, (1, 0), value=1.0),
+        [step + 1 for step in steps].append(0),
+    ),
     "root taken": lambda table, steps: (functional.pad(table, (1, 0), value=1.0) ** 0.5, [t + 1 for t in steps] + [0]),
 }
 
@@ -241,7 +317,46 @@ def halves(order=(0, 1), doubled=True, axis=0):
     return function
 
 
+def in_turn(double, part):
+    def function(net, x, timestep, null, text, w):
+        a, b = part(net(double(x), timestep, torch.cat((null, text)), return_dict=False)[0])
+        return w * b + (1 - w) * a
+
+    return function
+
+
+def unopened(net, x, timestep, null, text, w):
+    both = net(x.repeat(2, 1, 1, 1), timestep, torch.cat((null, text)))
+    return two_halves(both, w)
+
+
+def unopened_twice(net, x, timestep, null, text, w):
+    a, b = net(x, timestep, null), net(x, timestep, text)
+    return a + w * (b - a)
+
+
+def twice(x):
+    return torch.cat([x] * 2)
+
+
+def one_by_one(x):
+    return x[:, None].expand(-1, 2, -1, -1, -1).flatten(0, 1)
+
+
+def evens_and_odds(both):
+    return both[0::2], both[1::2]
+
+
 GUIDES = {
+    "joined by channel": lambda net, x, t, null, text, w: two_halves(
+        net(torch.cat([x, x], dim=1), t, encoder_hidden_states=torch.cat([null, text])).sample, w
+    ),
+    "every other row": in_turn(twice, evens_and_odds),
+    "latents doubled one by one": in_turn(one_by_one, lambda both: both.chunk(2)),
+    "doubled one by one, every other row": in_turn(one_by_one, evens_and_odds),
+    "sign": guide(lambda a, b, w, x: a + w * (a - b)),
+    "sample forgotten": unopened,
+    "sample forgotten, two calls": unopened_twice,
     "wrong way round": guide(lambda a, b, w, x: w * a + (1 - w) * b),
     "the paper's w": guide(lambda a, b, w, x: (1 + w) * b - w * a),
     "one less": guide(lambda a, b, w, x: a + (w - 1) * (b - a)),
@@ -287,7 +402,22 @@ def noise_at_strength_times_t(x, share, sch, rows, z):
     return float(sch.signal_rate[row]) * x + float(sch.noise_rate[row]) * z, rest
 
 
+def by_alpha_bar(root):
+    def function(x, share, sch, rows, z):
+        _, rest = begun()(x, share, sch, rows, z)
+        kept = float(sch.alpha_bar[rest[0]])
+        return root(kept) * x + root(1 - kept) * z, rest
+
+    return function
+
+
 STARTS = {
+    "one row too few": begun(steps=lambda rows, n, k, share: rows[n + 1 - k :]),
+    "rounded up": begun(steps=lambda rows, n, k, share: rows[n - math.ceil(n * share) :]),
+    "alpha_bar for rates": by_alpha_bar(math.sqrt),
+    "alpha_bar without roots": by_alpha_bar(float),
+    "rates exchanged": begun(mix=lambda x, a, s, z: x * s + z * a),
+    "own noise": begun(mix=lambda x, a, s, z: x * a + torch.randn(x.shape) * s),
     "noise of the first row": begun(at=lambda rest, rows: max(rows)),
     "no noise": begun(mix=lambda x, a, s, z: x.clone()),
     "noise not matched": mixed_by_strength,
@@ -329,9 +459,23 @@ PAINTS = {
     "all pixels of a square": inpainted(small=lambda m, k: (functional.avg_pool2d(m, k) == 1).float()),
     "added": inpainted(join=lambda m, new, old: new + old - m * old),
     "signal not lowered": inpainted(noisy=lambda x, a, s, z: x + s * z),
+    "mean of the mask, rounded": inpainted(small=lambda m, k: (functional.avg_pool2d(m, k) > 0.5).float()),
+    "noise on both parts": lambda x, clean, mask, t, sch, z: (
+        float(sch.signal_rate[t]) * inpainted(row=lambda t, sch: 0)(x, clean, mask, t, sch, z)
+        + float(sch.noise_rate[t]) * z
+    ),
+    "own noise": inpainted(noisy=lambda x, a, s, z: a * x + s * torch.randn(x.shape)),
+    "rates exchanged": inpainted(noisy=lambda x, a, s, z: s * x + a * z),
+    "alpha_bar for rates": lambda x, clean, mask, t, sch, z: inpainted(
+        noisy=lambda x, a, s, z: float(sch.alpha_bar[t]) ** 0.5 * x + (1 - float(sch.alpha_bar[t])) ** 0.5 * z
+    )(x, clean, mask, t, sch, z),
 }
 
 GIBS = {
+    "brackets missing": lambda n, kind, work: work / 1024**3 + n * kind.itemsize,
+    "2^30": lambda n, kind, work: (work + n * kind.itemsize) / (2 ^ 30),
+    "2 bytes or else 4": lambda n, kind, work: (n * {torch.half: 2}.get(kind, 4) + work) / 1024**3,
+    "a tensor": lambda n, kind, work: torch.tensor(n * kind.itemsize + work, dtype=torch.float64) / 1024**3,
     "bits for bytes": lambda n, kind, work: (
         (n * torch.finfo(kind).bits if kind.is_floating_point else n * 8) / 2**30 + work / 2**30
     ),
@@ -347,6 +491,13 @@ GIBS = {
 }
 
 DTYPES = {
+    "asks the machine, too": lambda where: (
+        torch.half if where.startswith("cuda") and torch.cuda.is_available() else torch.float
+    ),
+    "asks the machine alone": lambda where: torch.half if torch.cuda.is_available() else torch.float,
+    "names listed": lambda where: {"cuda": torch.half, "cuda:0": torch.half, "cuda:1": torch.half}.get(
+        where, torch.float
+    ),
     "a string": lambda where: "float16" if "cuda" in where else "float32",
     "torch's name in a string": lambda where: str(torch.half if "cuda" in where else torch.float),
     "half everywhere": lambda where: torch.half,
@@ -375,7 +526,49 @@ def test_every_mistake_is_written_once_more_as_a_student_would():
     assert written == {(number, m.name) for number, exercise in EXERCISES.items() for m in exercise.mistakes}
 
 
+@pytest.mark.parametrize("cap", [lambda out: out.clamp(-10, 10), lambda out: out.clamp(-15, 15)])
+def test_a_guided_output_that_is_cut_off_is_wrong(cap):
+    assert verdict("15.4", lambda *inputs: cap(guided_by_two_calls(*inputs))).name == "numbers"
+
+
+def test_a_scale_that_is_cut_off_is_wrong():
+    capped = verdict("15.4", lambda *inputs: guided_by_two_calls(*inputs[:5], min(inputs[5], 8)))
+    assert capped.name == "numbers" and '"scale 16, ' in capped.says
+
+
+@pytest.mark.parametrize("row", [float, lambda t: torch.tensor(float(t)), str, lambda t: None])
+def test_rows_that_are_no_whole_numbers_are_named(row):
+    def rows_of_another_kind(table, steps):
+        right, rows = clock_by_pad(table, steps)
+        return right, [*map(row, rows)]
+
+    assert verdict("15.3", rows_of_another_kind).name == "rows as floats"
+
+
+@pytest.mark.parametrize("row", [torch.tensor, lambda t: torch.tensor(t).numpy()[()]])
+def test_rows_that_a_table_takes_are_right(row):
+    def rows_of_another_kind(table, steps):
+        right, rows = clock_by_pad(table, steps)
+        return right, [*map(row, rows)]
+
+    assert verdict("15.3", rows_of_another_kind).passed
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda table, steps: table, lambda table, steps: (clock_by_pad(table, steps)[0], 3), lambda table, steps: 0],
+)
+def test_a_clock_that_is_no_pair_of_table_and_list_is_told_so(answer):
+    assert verdict("15.3", answer).name == "type"
+
+
+def test_a_comparison_that_is_never_true_is_told_of_equality():
+    found = verdict("15.8", lambda where: torch.half if torch.device(where) == "cuda" else torch.float)
+    assert found.name == "single everywhere" and "`is` does not" in found.says
+
+
 def test_a_sentence_measures_the_student_s_own_result():
+    assert "Your list has 3 rows, which are 2 steps, where 3 steps" in verdict("15.5", STARTS["one row too few"]).says
     assert "deviation" in verdict("15.2", PIXELS["factor forgotten"]).says
     spoken = verdict("15.7", GIBS["bits for bytes"]).says
     assert "15.90 where it should be 2.86 GiB" in spoken

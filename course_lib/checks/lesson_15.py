@@ -6,8 +6,9 @@ Shapes: latents (B, 4, h, w), pictures (B, 3, H, W), embeddings (B, tokens, widt
 Not here: how a verdict is reached (engine.py), diffusers: small stand-ins take the place of its networks.
 """
 
-from types import SimpleNamespace
-from typing import NamedTuple
+import math
+import operator
+from unittest.mock import patch
 
 import torch
 from torch.nn.functional import interpolate, max_pool2d
@@ -80,6 +81,32 @@ def _one_too_short(words, length, start, end):
     return torch.tensor(row + [end] * (length - len(row)))
 
 
+def _end_by_filling(words, length, start, end):
+    row = [start, *words[: length - 3]]
+    return torch.tensor(row + [end] * (length - len(row)))
+
+
+def _one_too_long(words, length, start, end):
+    return _row(words[: length - 1], length, [start], end, [end])
+
+
+def _by_hand(length_too):
+    """Stable Diffusion's 75 words, and its 77 places too, where the arguments should be asked."""
+
+    def function(words, length, start, end):
+        row = [start, *words[:75], end]
+        return torch.tensor(row + [end] * ((77 if length_too else length) - len(row)))
+
+    return function
+
+
+WORD_TOO_FEW = "You cut one word more than you must: start and one end need two places, the rest is for words."
+BY_HAND = (
+    "You wrote a length of Stable Diffusion's by hand, 75 words or 77 places. Another text encoder has another one: "
+    "the argument `length` says which."
+)
+
+
 TOKEN_HINTS = (
     "Write the row for the words [5, 6], length 6, start 1 and end 2 on paper first: [1, 5, 6, 2, 2, 2].",
     "row = [start, *words[: length - 2], end], then as many ends as are missing: length - len(row).",
@@ -149,30 +176,85 @@ TOKEN_MISTAKES = [
     Mistake(
         "one word too few",
         _one_too_short,
-        "You cut one word more than you must: start and one end need two places, the rest is for words.",
+        WORD_TOO_FEW,
         ("How many words fit into a row of 5?", TOKEN_HINTS[1]),
+    ),
+    Mistake(
+        "one word too few, the filling ends it",
+        _end_by_filling,
+        WORD_TOO_FEW,
+        ("How many words fit into a row of 5?", TOKEN_HINTS[1]),
+    ),
+    Mistake(
+        "one word too many",
+        _one_too_long,
+        "Where there are too many words, your row is one place too long: start and end need a place each, which "
+        "leaves length - 2 for words.",
+        ("How many words fit into a row of 5?", TOKEN_HINTS[1]),
+    ),
+    Mistake(
+        "start and end exchanged",
+        lambda words, length, start, end: token_row(words, length, end, start),
+        "start and end have changed places: your rows begin with the end token. Look at the order of the arguments.",
+        ("Which of the two stands in place 0?", TOKEN_HINTS[0]),
+    ),
+    Mistake(
+        "75 by hand",
+        _by_hand(False),
+        BY_HAND,
+        ("Which of the arguments does your function hardly use?", TOKEN_HINTS[1]),
+    ),
+    Mistake(
+        "75 and 77 by hand",
+        _by_hand(True),
+        BY_HAND,
+        ("Which of the arguments does your function not use?", TOKEN_HINTS[1]),
     ),
 ]
 
 # ---- 15.2 back to pixels ----
 
 
-class _Answer(NamedTuple):
-    """What a network of diffusers returns."""
+class _Answer(dict):
+    """What a network of diffusers returns: `.sample`, `["sample"]` and `[0]` are the same tensor."""
 
-    sample: torch.Tensor
+    def __init__(self, sample):
+        super().__init__(sample=sample)
+
+    @property
+    def sample(self):
+        return self["sample"]
+
+    def __getitem__(self, key):
+        return super().__getitem__(key) if isinstance(key, str) else tuple(self.values())[key]
+
+
+def _answer(sample, return_dict):
+    """Answer as diffusers does: an object, or a bare tuple for whoever asks for no dict."""
+    return _Answer(sample) if return_dict else (sample,)
+
+
+class _Config(dict):
+    """What a network of diffusers was built with, by attribute and by key."""
+
+    def __getattr__(self, name):
+        if name in self:
+            return self[name]
+        raise AttributeError(f"the configuration has no {name!r}, only {', '.join(self)}")
 
 
 class _Autoencoder:
     """A stand-in for diffusers' AutoencoderKL: it makes pictures of twice the side, a little beyond -1 and 1."""
 
+    dtype, device = torch.float32, torch.device("cpu")
+
     def __init__(self, scaling_factor):
-        self.config = SimpleNamespace(scaling_factor=scaling_factor)
+        self.config = _Config(scaling_factor=scaling_factor)
         self.mixture = _draw(3, 4, seed=3) * 1.5
 
-    def decode(self, z):
+    def decode(self, z, return_dict=True, generator=None):
         x = torch.einsum("kc,bchw->bkhw", self.mixture.to(z), z)
-        return _Answer(1.3 * torch.tanh(0.2 * interpolate(x, scale_factor=2.0)))
+        return _answer(1.3 * torch.tanh(0.2 * interpolate(x, scale_factor=2.0)), return_dict)
 
 
 def decode_latents(vae, latents):
@@ -226,6 +308,12 @@ DECODE_MISTAKES = [
         ("What has the factor: the latents or the picture?", DECODE_HINTS[1]),
     ),
     Mistake(
+        "both scaled",
+        lambda vae, z: _decoded(after=lambda x: (x / vae.config.scaling_factor).clamp(-1, 1))(vae, z),
+        lambda r: f"You divide the latents by the factor, which is right, and then the picture as well: {_spread(r)}.",
+        ("What has the factor: the latents or the picture?", DECODE_HINTS[1]),
+    ),
+    Mistake(
         "not cut off",
         _decoded(after=lambda x: x),
         lambda r: f"Your pictures reach {float(r.got.abs().max()):.2f}; cut them off at -1 and 1.",
@@ -265,6 +353,12 @@ DECODE_MISTAKES = [
         "`vae.decode` returns an object that holds the pictures: take its `.sample`.",
         ("What did the page say that `vae.decode(z)` returns?", DECODE_HINTS[1]),
     ),
+    Mistake(
+        "object cut off",
+        lambda vae, latents: vae.decode(latents / vae.config.scaling_factor).clamp(-1, 1),
+        "`vae.decode` returns an object that holds the pictures, and it cannot be cut off: take its `.sample` first.",
+        ("What did the page say that `vae.decode(z)` returns?", DECODE_HINTS[1]),
+    ),
 ]
 
 # ---- 15.3 two clocks ----
@@ -284,6 +378,18 @@ def _clock(front=1.0, rows=lambda timesteps: [t + 1 for t in timesteps] + [0], t
         return whole, rows(timesteps)
 
     return function
+
+
+def _with_whole_rows(our_clock, alphas_cumprod, timesteps):
+    """Call a clock, and look at its rows as a table does, which takes 802 and refuses 802.0."""
+    result = our_clock(alphas_cumprod, timesteps)
+    rows = result[1] if isinstance(result, tuple | list) and len(result) == 2 else ()
+    try:
+        for row in rows if isinstance(rows, tuple | list) else ():
+            operator.index(row)
+    except TypeError:
+        raise TypeError("one of the rows is no whole number") from None
+    return result
 
 
 def _clean_behind(alphas):
@@ -373,6 +479,20 @@ CLOCK_MISTAKES = [
         ("Which row is clean data in this course?", CLOCK_HINTS[1]),
     ),
     Mistake(
+        "rows as floats",
+        _clock(rows=lambda timesteps: [t + 1.0 for t in timesteps] + [0]),
+        "Your rows are not whole numbers. A row looks up a table, and `alpha_bar[802.0]` is an error where "
+        "`alpha_bar[802]` is a number: add 1, not 1.0.",
+        ("What is the type of 801 + 1, and what is that of 801 + 1.0?", CLOCK_HINTS[1]),
+    ),
+    Mistake(
+        "what append returns",
+        _clock(rows=lambda timesteps: [t + 1 for t in timesteps].append(0)),
+        "Your second item is None: `append` changes a list and returns None. Write it on a line of its own, or join "
+        "two lists with `+`.",
+        ("What does `print([1, 2].append(3))` show?", CLOCK_HINTS[1]),
+    ),
+    Mistake(
         "root taken",
         _clock(table=lambda alphas: torch.cat([torch.ones(1, dtype=alphas.dtype), alphas.sqrt()])),
         "You return signal rates, the roots; asked for was alpha_bar itself.",
@@ -386,17 +506,23 @@ CLOCK_MISTAKES = [
 class _Network:
     """A stand-in for diffusers' UNet2DConditionModel; its answer depends on all that it is given."""
 
+    dtype, device = torch.float32, torch.device("cpu")
+
     def __init__(self, seed=1):
         self.mixture = _draw(6, 4, seed=seed)
 
-    def __call__(self, sample, timestep, encoder_hidden_states):
+    def __call__(self, sample, timestep, encoder_hidden_states, return_dict=True):
+        if sample.shape[1] != 4:
+            raise RuntimeError(f"expected latents of 4 channels, got {sample.shape[1]}")
         said = (encoder_hidden_states @ self.mixture).square().mean(1).sqrt()  # (B, 4)
         if len(said) != len(sample):
             raise RuntimeError(
                 f"expected as many texts as latents, got {len(said)} and {len(sample)}"  # torch's own is a riddle
             )
         clock = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1, 1, 1, 1) / 1000
-        return _Answer(torch.tanh(sample * clock + said[:, :, None, None]) + 0.3 * sample)
+        return _answer(torch.tanh(sample * clock + said[:, :, None, None]) + 0.3 * sample, return_dict)
+
+    forward = __call__
 
 
 def guided_output(unet, x_t, timestep, null, text, scale):
@@ -431,6 +557,32 @@ def _cut_by_channel(unet, x_t, timestep, null, text, scale):
     return without + scale * (told - without)
 
 
+def _joined_by_channel(unet, x_t, timestep, null, text, scale):
+    return unet(torch.cat([x_t, x_t], 1), timestep, encoder_hidden_states=torch.cat([null, text], 1)).sample
+
+
+def _in_pairs(doubled, without_and_told):
+    """A student's guidance in one call that takes the rows in another order than torch.cat joined them."""
+
+    def function(unet, x_t, timestep, null, text, scale):
+        both = unet(doubled(x_t), timestep, encoder_hidden_states=torch.cat([null, text])).sample
+        without, told = without_and_told(both)
+        return without + scale * (told - without)
+
+    return function
+
+
+def _bare_answer(unet, x_t, timestep, null, text, scale):
+    both = unet(torch.cat([x_t, x_t]), timestep, encoder_hidden_states=torch.cat([null, text]))
+    without, told = both.chunk(2)
+    return without + scale * (told - without)
+
+
+def _bare_answers(unet, x_t, timestep, null, text, scale):
+    without, told = (unet(x_t, timestep, encoder_hidden_states=text) for text in (null, text))
+    return without + scale * (told - without)
+
+
 def _from_the_latents(unet, x_t, timestep, null, text, scale):
     told = unet(x_t, timestep, encoder_hidden_states=text).sample
     return x_t + scale * (told - x_t)
@@ -445,12 +597,15 @@ def _guided_cases():
     ):  # fmt: skip
         null, text = (_draw(n, 5, 6, seed=first + seed) for first in (50, 60))
         yield Case(label, _Network(seed), _draw(n, 4, 3, 3, seed=40 + seed), timestep, null, text, scale)
+    x_t, null, text = _draw(2, 4, 3, 3, seed=45), 0.1 * _draw(2, 5, 6, seed=55), _draw(2, 5, 6, seed=65)
+    yield Case("scale 16, two answers that are far apart", _Network(5), x_t, 700, null, text, 16.0)
 
 
 GUIDE_HINTS = (
     "Begin at the answer without the text, and go `scale` times the way to the answer with it.",
     "without + scale * (told - without), where `without` is the answer to null and `told` the answer to text.",
 )
+SAMPLE_FORGOTTEN = "`unet(...)` returns an object that holds the output: take its `.sample`, then cut and reckon."
 GUIDE_MISTAKES = [
     Mistake(
         "wrong way round",
@@ -526,6 +681,54 @@ GUIDE_MISTAKES = [
         ("Along which axis did you join?", GUIDE_HINTS[1]),
     ),
     Mistake(
+        "joined by channel",
+        _joined_by_channel,
+        "You join the latents along axis 1, so one picture gets 8 channels where the network takes 4. A batch of 2B is "
+        "joined along the first axis: `torch.cat([a, b])`, without a number.",
+        ("Which axis counts the pictures?", GUIDE_HINTS[1]),
+    ),
+    Mistake(
+        "every other row",
+        _in_pairs(lambda x: torch.cat([x, x]), lambda both: (both[::2], both[1::2])),
+        "You take every other row of the output. `torch.cat` puts all rows of null first, then all of text, so the "
+        "answers are the two *halves*: `both.chunk(2)`. (With one picture there is no difference.)",
+        ("In which order do the rows of `torch.cat([a, b])` stand?", GUIDE_HINTS[1]),
+    ),
+    Mistake(
+        "latents doubled one by one",
+        _in_pairs(lambda x: x.repeat_interleave(2, 0), lambda both: both.chunk(2)),
+        "`repeat_interleave` puts each picture beside its double, and the texts come as two halves: most pictures get "
+        "another one's text. Double all of them at once, `torch.cat([x_t, x_t])`. (With one picture there is no "
+        "difference.)",
+        ("In which order do your latents stand, and in which your texts?", GUIDE_HINTS[1]),
+    ),
+    Mistake(
+        "doubled one by one, every other row",
+        _in_pairs(lambda x: x.repeat_interleave(2, 0), lambda both: (both[::2], both[1::2])),
+        "Your latents stand in pairs, your texts in two halves: `repeat_interleave` and `[::2]` need the texts in "
+        "pairs, too. `torch.cat` for both and `chunk(2)` is the short way.",
+        ("In which order do your latents stand, and in which your texts?", GUIDE_HINTS[1]),
+    ),
+    Mistake(
+        "sign",
+        _guided(lambda without, told, scale: without - scale * (told - without)),
+        "You begin at the answer without the text, and walk *away* from the answer with it: a minus where a plus "
+        "belongs, or a difference taken the wrong way round.",
+        ("At scale 1, which of the two answers should come out?", GUIDE_HINTS[1]),
+    ),
+    Mistake(
+        "sample forgotten",
+        _bare_answer,
+        SAMPLE_FORGOTTEN,
+        ("What does the page say that `unet` returns?", GUIDE_HINTS[1]),
+    ),
+    Mistake(
+        "sample forgotten, two calls",
+        _bare_answers,
+        SAMPLE_FORGOTTEN,
+        ("What does the page say that `unet` returns?", GUIDE_HINTS[1]),
+    ),
+    Mistake(
         "from the latents",
         _from_the_latents,
         lambda r: f"You lead away from x_t, not from the answer without the text. Off by {_off(r)} on average.",
@@ -564,6 +767,17 @@ def _by_strength_of_t(x0, strength, schedule, rows, eps):
     _, rest = begin_half_way(x0, strength, schedule, rows, eps)
     a, s = schedule.rates(max(1, round(strength * schedule.T)), x0)
     return a * x0 + s * eps, rest
+
+
+def _by_alpha_bar(power):
+    """A student's start with alpha_bar to a power in place of the schedule's own rates."""
+
+    def function(x0, strength, schedule, rows, eps):
+        _, rest = begin_half_way(x0, strength, schedule, rows, eps)
+        kept = schedule.alpha_bar[rest[0]]
+        return kept**power * x0 + (1 - kept) ** power * eps, rest
+
+    return function
 
 
 def _without_least(x0, strength, schedule, rows, eps):
@@ -679,6 +893,50 @@ HALF_MISTAKES = [
         ("How many rows has a walk of one step?", HALF_HINTS[1]),
     ),
     Mistake(
+        "one row too few",
+        _begun(rest=lambda rows, left, strength: rows[-left:]),
+        lambda r: (
+            f"Your list has {len(r.got[1])} rows, which are {len(r.got[1]) - 1} steps, where "
+            f"{len(r.expected[1]) - 1} steps should be left: k steps need k + 1 rows."
+        ),
+        ("How many rows has a walk of one step?", HALF_HINTS[1]),
+    ),
+    Mistake(
+        "rounded up",
+        _begun(rest=lambda rows, left, strength: rows[-max(1, math.ceil(strength * (len(rows) - 1))) - 1 :]),
+        "You round up, always: 7.2 steps are 7, to the nearest whole number.",
+        ("What is math.ceil(7.2), and what is round(7.2)?", HALF_HINTS[1]),
+    ),
+    Mistake(
+        "alpha_bar for rates",
+        _by_alpha_bar(0.5),
+        "Right for most schedules, wrong for flow(): there signal and noise are no roots of alpha_bar and 1 - "
+        "alpha_bar, for the variance does not stay 1. `schedule.rates` is right for all.",
+        ("Which call gives signal and noise of a row for every schedule?", HALF_HINTS[1]),
+    ),
+    Mistake(
+        "alpha_bar without roots",
+        _by_alpha_bar(1.0),
+        lambda r: (
+            f"You mix with alpha_bar and 1 - alpha_bar, which are variances: {_noise_of(r)}. The rates are their "
+            "roots, and `schedule.rates` gives them."
+        ),
+        ("Which of the two adds up to 1: the rates or their squares?", HALF_HINTS[1]),
+    ),
+    Mistake(
+        "rates exchanged",
+        _begun(noisy=lambda x0, a, s, eps: s * x0 + a * eps),
+        lambda r: f"The two rates have changed places: {_noise_of(r)}. `rates` returns signal first, then noise.",
+        ("Which of the two rates is 1 at row 0?", HALF_HINTS[1]),
+    ),
+    Mistake(
+        "own noise",
+        _begun(noisy=lambda x0, a, s, eps: a * x0 + s * torch.randn_like(x0)),
+        "You draw new noise, and `eps` has no effect: with the noise that comes in, the same call gives the same "
+        "picture again.",
+        ("Which of the arguments does your function not use?", HALF_HINTS[1]),
+    ),
+    Mistake(
         "rounded down",
         _begun(rest=lambda rows, left, strength: rows[-max(1, int(strength * (len(rows) - 1))) - 1 :]),
         "You cut off the digits behind the point (as diffusers does); asked for is rounding: 7.8 steps are 8.",
@@ -715,6 +973,21 @@ def _kept(
         return join(small, x_next, known(x0, a, s, eps))
 
     return function
+
+
+def _noise_on_both(x_next, x0, mask, t_next, schedule, eps):
+    anew = max_pool2d(mask, mask.shape[-1] // x0.shape[-1])
+    a, s = schedule.rates(t_next, x0)
+    return a * (anew * x_next + (1 - anew) * x0) + s * eps
+
+
+def _known_by_alpha_bar(x_next, x0, mask, t_next, schedule, eps):
+    anew, kept = max_pool2d(mask, mask.shape[-1] // x0.shape[-1]), schedule.alpha_bar[t_next]
+    return anew * x_next + (1 - anew) * (kept.sqrt() * x0 + (1 - kept).sqrt() * eps)
+
+
+def _rounded_mean(mask, k):
+    return _mean(mask, k).round()
 
 
 def _corner(mask, k):
@@ -830,6 +1103,43 @@ KEEP_MISTAKES = [
         ("What if one pixel only of a square is to be drawn anew?", KEEP_HINTS[1]),
     ),
     Mistake(
+        "mean of the mask, rounded",
+        _kept(shrink=_rounded_mean),
+        "You redraw a cell only if more than half of its pixels are to be drawn anew. One of them is enough, or a seam "
+        "of the old picture stays.",
+        ("What if one pixel only of a square is to be drawn anew?", KEEP_HINTS[1]),
+    ),
+    Mistake(
+        "noise on both parts",
+        _noise_on_both,
+        lambda r: (
+            "You add noise to the mixture, so x_next gets noise a second time: it has its own already. Only the known "
+            f"part is clean and needs some. Off by {_off(r)} on average."
+        ),
+        ("Which of the two parts comes in without noise?", KEEP_HINTS[1]),
+    ),
+    Mistake(
+        "own noise",
+        _kept(known=lambda x0, a, s, eps: a * x0 + s * torch.randn_like(x0)),
+        "You draw new noise, and `eps` has no effect: use the noise that comes in, so that the same call gives the "
+        "same picture again.",
+        ("Which of the arguments does your function not use?", KEEP_HINTS[1]),
+    ),
+    Mistake(
+        "rates exchanged",
+        _kept(known=lambda x0, a, s, eps: s * x0 + a * eps),
+        "The two rates have changed places: at t_next = 0 your known part is pure noise. `rates` returns signal "
+        "first, then noise.",
+        ("Which of the two rates is 1 at row 0?", KEEP_HINTS[1]),
+    ),
+    Mistake(
+        "alpha_bar for rates",
+        _known_by_alpha_bar,
+        "Right for most schedules, wrong for flow(): there signal and noise are no roots of alpha_bar and 1 - "
+        "alpha_bar, for the variance does not stay 1. `schedule.rates` is right for all.",
+        ("Which call gives signal and noise of a row for every schedule?", KEEP_HINTS[1]),
+    ),
+    Mistake(
         "added",
         _kept(join=lambda anew, x, known: x + (1 - anew) * known),
         lambda r: f"You add the known part to x_next, which is still there: two pictures at once. Off by {_off(r)}.",
@@ -848,6 +1158,14 @@ KEEP_MISTAKES = [
 
 def gib_needed(weights, dtype, working):
     return (weights * dtype.itemsize + working) / 2**30
+
+
+def _plain_number(gib_needed, weights, dtype, working):
+    """Call a student's function; a tensor, which `round` refuses in the lesson, is refused here as well."""
+    result = gib_needed(weights, dtype, working)
+    if isinstance(result, torch.Tensor):
+        raise TypeError("the result is a tensor, where a float was asked for")
+    return result
 
 
 def _in_gib(report):
@@ -871,6 +1189,32 @@ GIB_MISTAKES = [
         lambda weights, dtype, working: (weights * dtype.itemsize * 8 + working) / 2**30,
         lambda r: f"You count bits: {_in_gib(r)}. float16 has 16 bits, which are 2 bytes.",
         ("How many bytes has one float16?", GIB_HINTS[1]),
+    ),
+    Mistake(
+        "brackets missing",
+        lambda weights, dtype, working: weights * dtype.itemsize + working / 2**30,
+        "Only the work is divided: `/` comes before `+`. Put brackets around the sum of the bytes, then divide.",
+        ("What is 1 + 2 / 2 in Python?", GIB_HINTS[1]),
+    ),
+    Mistake(
+        "2^30",
+        lambda weights, dtype, working: (weights * dtype.itemsize + working) / (2 ^ 30),
+        "You divide by `2^30`, which is 28: in Python `^` compares bits, and a power is written `2**30`.",
+        ("What does `print(2 ^ 30, 2**30)` show?", GIB_HINTS[1]),
+    ),
+    Mistake(
+        "2 bytes or else 4",
+        lambda weights, dtype, working: (weights * (2 if dtype == torch.float16 else 4) + working) / 2**30,
+        "You know float16 alone, and take 4 bytes for every other dtype: float64 has 8, bfloat16 has 2, int8 has 1. "
+        "The dtype knows it: `dtype.itemsize`.",
+        ("How many bytes has one float64?", GIB_HINTS[1]),
+    ),
+    Mistake(
+        "a tensor",
+        lambda weights, dtype, working: torch.tensor((weights * dtype.itemsize + working) / 2**30),
+        "You return a tensor; asked for is a float, as Python's own reckoning gives it. (`.item()` makes one of a "
+        "tensor with one number.)",
+        ("Is a tensor needed anywhere in your function?", GIB_HINTS[1]),
     ),
     Mistake(
         "bits and work in bits",
@@ -941,7 +1285,25 @@ def _chosen(on_cuda, elsewhere):
     return lambda device: on_cuda if torch.device(device).type == "cuda" else elsewhere
 
 
-DTYPE_CASES = [Case(f"the device {device!r}", device) for device in ("cuda", "cpu", "cuda:1", "mps", "cpu:0", "cuda:0")]
+def _on_a_machine(choose_dtype, device, has_gpu):
+    """Choose where torch says of every GPU that it is there, or is not: no verdict hangs on the machine that asks."""
+    with (
+        patch.object(torch.cuda, "is_available", lambda: has_gpu),
+        patch.object(torch.cuda, "device_count", lambda: 16 * has_gpu),
+        patch.object(torch.backends.mps, "is_available", lambda: has_gpu),
+    ):
+        return choose_dtype(device)
+
+
+DTYPE_CASES = [
+    Case(f"the device {device!r}, where torch reports {'a' if has_gpu else 'no'} GPU", device, has_gpu)
+    for has_gpu in (True, False)
+    for device in ("cuda", "cpu", "cuda:1", "mps", "cpu:0", "cuda:0", "cuda:7", "cuda:12")
+]
+MACHINE = (
+    "Your answer depends on the machine that asks: without a GPU, {what} gets single precision from you. The name "
+    "alone decides, for the weights may be meant for another machine."
+)
 DTYPE_HINTS = (
     "Two questions: is it a CUDA device, whatever its number? And what does torch call half precision?",
     'torch.float16 if torch.device(device).type == "cuda" else torch.float32',
@@ -971,9 +1333,29 @@ DTYPE_MISTAKES = [
     Mistake(
         "single everywhere",
         lambda device: torch.float32,
-        "You choose single precision everywhere: on a card of 4 GB the weights of Stable Diffusion would leave no "
-        "room.",
+        "Every device gets single precision from you, CUDA too: on a card of 4 GB the weights of Stable Diffusion "
+        "would leave no room. (If your line does compare, it never finds the two equal: `==` compares texts, `is` "
+        "does not, and a torch.device is no text, but its `.type` is.)",
         ("Which of the devices can save half of the memory?", DTYPE_HINTS[1]),
+    ),
+    Mistake(
+        "asks the machine, too",
+        lambda device: torch.float16 if torch.cuda.is_available() and "cuda" in device else torch.float32,
+        MACHINE.format(what='"cuda"'),
+        ("What does your function use beside its argument?", DTYPE_HINTS[1]),
+    ),
+    Mistake(
+        "asks the machine alone",
+        lambda device: torch.float16 if torch.cuda.is_available() else torch.float32,
+        MACHINE.format(what='"cuda"') + ' And with a GPU "cpu" gets half precision.',
+        ("Which of the arguments does your function not use?", DTYPE_HINTS[1]),
+    ),
+    Mistake(
+        "names listed",
+        lambda device: torch.float16 if device in ("cuda", "cuda:0", "cuda:1") else torch.float32,
+        'You list the names of CUDA devices, and a machine may have more of them, "cuda:7" for example: compare the '
+        "type, not the whole name.",
+        ('What is `torch.device("cuda:7").type`?', DTYPE_HINTS[1]),
     ),
     Mistake(
         "first GPU only",
@@ -1020,8 +1402,8 @@ EXERCISES = catalogue(
     ),
     Exercise(
         number="15.3", name="our_clock", reference=our_clock, cases=list(_clock_cases()), mistakes=CLOCK_MISTAKES,
-        atol=1e-9, rtol=0.0, hints=CLOCK_HINTS, right="a clean row in front, every level at its row, and a last step "
-        "to clean data.",
+        use=_with_whole_rows, atol=1e-9, rtol=0.0, hints=CLOCK_HINTS,
+        right="a clean row in front, every level at its row, and a last step to clean data.",
     ),
     Exercise(
         number="15.4", name="guided_output", reference=guided_output, cases=list(_guided_cases()),
@@ -1040,10 +1422,11 @@ EXERCISES = catalogue(
     ),
     Exercise(
         number="15.7", name="gib_needed", reference=gib_needed, cases=GIB_CASES, mistakes=GIB_MISTAKES, hints=GIB_HINTS,
-        right="weights of every dtype, and the work beside them.",
+        use=_plain_number, right="weights of every dtype, and the work beside them.",
     ),
     Exercise(
         number="15.8", name="choose_dtype", reference=choose_dtype, cases=DTYPE_CASES, mistakes=DTYPE_MISTAKES,
-        hints=DTYPE_HINTS, right="half precision on every CUDA device, single elsewhere.",
+        use=_on_a_machine, hints=DTYPE_HINTS, right="half precision on every CUDA device, single elsewhere, on "
+        "whatever machine it is asked.",
     ),
 )  # fmt: skip
