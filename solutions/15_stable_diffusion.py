@@ -904,7 +904,7 @@ turning.compare(turned)
 # Were you surprised how early the colour turns? Section 4 settled it far earlier in the walk, but there nothing pulled
 # against the guess. Here the little noise of a late row is enough for another sentence to repaint a patch of one
 # colour, and not enough to move it. And the last row of pictures is a mistake that raises no error: too much noise
-# for the row where the walk begins. Pictures come out all the same, and have nothing to do with the source.
+# for the row where the walk begins. Pictures come out all the same, some of them odd, and hardly know the source.
 #
 # ## 8. Only a part: inpainting
 #
@@ -1381,9 +1381,9 @@ def read(name, picture):
     n = picture.size
     if name == "lowest bits":
         found = np.mean((picture & 1) == bits)
-        return f"{found:5.1%} of the bits ({(found - 0.5) / (0.5 / n**0.5):4.0f})"
+        return f"{found:5.1%} of the bits ({round((found - 0.5) / (0.5 / n**0.5)):4d})"
     found = np.mean(picture * (pattern - pattern.mean()))
-    return f"strength {found:4.1f} ({found / (picture.std() / n**0.5):3.0f})"
+    return f"strength {found:4.1f} ({round(found / (picture.std() / n**0.5)):3d})"
 
 
 # %%
@@ -1452,8 +1452,8 @@ for fate, change in fates.items():
 #
 # ### Question 3
 #
-# Image-to-image with strength 0.4 returns fair pictures, but the things in them stand anywhere, not where the source
-# had them. Which mistake fits?
+# Image-to-image with strength 0.4 raises no error and returns pictures, but the things in them stand anywhere, not
+# where the source had them. Which mistake fits?
 #
 # <details><summary>A. The latents got the noise of row T, and the walk began half way.</summary>Right: in the noise of
 # row T next to nothing of the source is left, and no later row brings it back. You saw it in section 7.</details>
