@@ -102,8 +102,7 @@ def _by_hand(length_too):
 
 WORD_TOO_FEW = "You cut one word more than you must: start and one end need two places, the rest is for words."
 BY_HAND = (
-    "You wrote a length of Stable Diffusion's by hand, 75 words or 77 places. Another text encoder has another one: "
-    "the argument `length` says which."
+    "You wrote Stable Diffusion's {} by hand. Another text encoder has another one: the argument `length` says which."
 )
 
 
@@ -182,7 +181,7 @@ TOKEN_MISTAKES = [
     Mistake(
         "one word too few, the filling ends it",
         _end_by_filling,
-        WORD_TOO_FEW,
+        WORD_TOO_FEW + " Where words are missing, the filling ends your row, and hides it.",
         ("How many words fit into a row of 5?", TOKEN_HINTS[1]),
     ),
     Mistake(
@@ -201,13 +200,13 @@ TOKEN_MISTAKES = [
     Mistake(
         "75 by hand",
         _by_hand(False),
-        BY_HAND,
+        BY_HAND.format("75 words"),
         ("Which of the arguments does your function hardly use?", TOKEN_HINTS[1]),
     ),
     Mistake(
         "75 and 77 by hand",
         _by_hand(True),
-        BY_HAND,
+        BY_HAND.format("75 words and 77 places"),
         ("Which of the arguments does your function not use?", TOKEN_HINTS[1]),
     ),
 ]
@@ -725,7 +724,7 @@ GUIDE_MISTAKES = [
     Mistake(
         "sample forgotten, two calls",
         _bare_answers,
-        SAMPLE_FORGOTTEN,
+        SAMPLE_FORGOTTEN.replace("cut", "subtract"),
         ("What does the page say that `unet` returns?", GUIDE_HINTS[1]),
     ),
     Mistake(
