@@ -823,7 +823,7 @@ HALF_MISTAKES = [
         _begun(row=lambda rest, rows: rows[0]),
         lambda r: (
             f"You add the noise of the first row, and begin half way: {_noise_of(r)}. The network takes what is "
-            "too much for a part of the picture, and grey mush comes out."
+            "too much for a part of the picture, and draws one that hardly knows x0."
         ),
         ("Which row does the network believe to see first?", HALF_HINTS[1]),
     ),
