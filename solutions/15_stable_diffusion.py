@@ -1190,7 +1190,7 @@ told = "; ".join(f"{name} {row[0]:,.1f} to {row[-1]:,.1f} ms" for name, (_, row)
 show(figure, f"Time against tokens, from {cost['piece by piece'][0][0]} on, on logarithmic axes: {told}.")
 
 # %% [markdown]
-# **What you saw.** Few tokens cost nearly nothing but the call. From some thousands on, twice the tokens cost three to
+# **What you saw.** Few tokens cost nearly nothing but the call. From some thousands on, twice the tokens cost about
 # four times the time, in both: the square of the tokens takes over, the fourth power of the side, 16 times from 512 to
 # 1024. The *memory* does not have to grow like that: piece by piece there is next to nothing to see.
 #
