@@ -35,7 +35,7 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     x = x / (x.norm() + 1e-7)  # now no singular value is above 1
     gram, product = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _ in range(rounds):  # X <- factor X, and so X X^T <- factor X X^T factor: X itself, which is long, can wait
-        factor = 2.0315 * gram @ gram - 4.7750 * gram
+        factor = torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)  # b X X^T + c (X X^T)^2
         factor.diagonal().add_(3.4445)
         product, gram = factor @ product, factor @ gram @ factor
     x = product @ x

@@ -282,6 +282,7 @@ class Player {
     this.watch.observe(this.root);
     this.media = ["print", "(prefers-color-scheme: dark)"].map((query) => matchMedia(query));
     for (const query of this.media) query.addEventListener("change", this.follow);
+    this.root.addEventListener("transitionend", ({ target }) => target === this.root && this.follow()); // its ink
   }
 
   build() {

@@ -205,6 +205,17 @@ def test_a_phone_shows_all_of_it(show, screenshot, scheme):
     screenshot(seen.page, scheme)
 
 
+def test_another_theme_of_the_page_is_followed_at_once(show):
+    seen = show(StepPlayer(steps_of(pictures(), 3), alt="a"))
+    is_dark = "() => document.querySelector('.step-player').classList.contains('dark')"
+    chart = "document.querySelector('.chart').toDataURL()"
+    assert not seen.inside.evaluate(is_dark)
+    before = seen.inside.evaluate(chart)
+    seen.inside.evaluate("document.body.style.cssText = 'color: #eee; background: #111'")
+    seen.inside.wait_for_function(is_dark)
+    assert seen.inside.evaluate(chart) != before and seen.complaints == []
+
+
 def test_every_control_has_a_name_and_tab_reaches_it_in_order(show):
     seen = show(StepPlayer(steps_of(pictures(), 3), alt="a"))
     reached = []
