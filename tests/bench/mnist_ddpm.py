@@ -446,6 +446,7 @@ def measure_throughput(seed: int, rounds: int = 7) -> dict[str, Any]:
         "ours-ddpm": ours(replace(recipes.DDPM, batch=128), seed),
         "diffusers": diffusers(seed, batch=128),
         "diffusers, channels_last": diffusers(seed, batch=128, fast=True),
+        "diffusers-course": diffusers_course(seed),
     }
     work = {name: work_per_image(contestant) for name, contestant in contestants.items()}
     speed: dict[str, list[float]] = {name: [] for name in contestants}
@@ -460,7 +461,7 @@ def measure_throughput(seed: int, rounds: int = 7) -> dict[str, Any]:
             took = seconds(lambda c=contestant, k=steps: [c.step(0.1) for _ in range(k)])
             speed[name].append(128 * steps / took)
             share[name].append(work[name] * speed[name][-1] / rates[-1])
-    drawers = {name: contestant.draw for name, contestant in contestants.items() if name != "ours-ddpm"}
+    drawers = {name: contestants[name].draw for name in ("ours-best", "diffusers", "diffusers, channels_last")}
     return {
         "batch": 128,
         "rounds": rounds,
