@@ -87,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     sample.add_argument("--steps", type=_count, metavar="K", help="of a diffusion model; default: 20, mini-sd 30")
     sample.add_argument("--seed", type=_seed, default=0, metavar="S")
     sample.add_argument("--label", type=int, metavar="L", help="only this digit, from a model with labels")
+    sample.add_argument("--scale", type=_scale, metavar="W", help="of guidance; default: 1 with labels, mini-sd 4")
     sample.add_argument("--prompt", metavar="TEXT", help="what a miniature is to draw, such as 'a small red circle'")
     sample.add_argument("--out", type=Path, default=Path("samples.npy"), metavar="FILE.npy")
     sample.add_argument("--png", action="store_true", help="a picture of the first 100 beside it, too")
@@ -287,10 +288,10 @@ def _drawer(asked):
         raise ValueError(f"expected no --prompt with the {kind or 'weights'} in {folder}: only mini-sd reads sentences")
     if kind != recipes.GanRun.kind:
         how = {"sampler": asked.sampler or "dpm", "steps": asked.steps or 20, "label": asked.label}
-        return partial(recipes.draw, recipes.load_denoiser(folder), **how)
-    _leave_out(
-        asked, f"the GAN in {folder}", sampler="draws in one pass", steps="draws in one pass", label="has no labels"
-    )
+        scale = 1.0 if asked.scale is None else asked.scale
+        return partial(recipes.draw, recipes.load_denoiser(folder), scale=scale, **how)
+    once, none = "draws in one pass", "has no labels"
+    _leave_out(asked, f"the GAN in {folder}", sampler=once, steps=once, label=none, scale=none)
     return partial(recipes.generate, recipes.load_generator(folder))
 
 
@@ -303,7 +304,8 @@ def _prompted(folder, asked):
     if not asked.prompt:
         raise ValueError(f"expected --prompt for the miniature in {folder}, such as --prompt 'a small red circle'")
     pipe, steps = load_folder(folder), asked.steps or miniature.STEPS
-    return lambda n, seed: miniature.draw(pipe, [asked.prompt] * n, steps=steps, seed=seed)
+    scale = miniature.SCALE if asked.scale is None else asked.scale
+    return lambda n, seed: miniature.draw(pipe, [asked.prompt] * n, scale=scale, steps=steps, seed=seed)
 
 
 def _leave_out(asked, model, **why):
@@ -360,6 +362,14 @@ def _seed(text) -> int:
     if not text.isdecimal() or int(text) > 2**31 - 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}, got {text!r}")
     return int(text)
+
+
+def _scale(text) -> float:
+    """Let in a guidance scale, 0 or more."""
+    with suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number of at least 0, such as 1.5, got {text!r}")
 
 
 def _minutes(text) -> float:

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from course_lib import checkpoints, data, objectives, samplers, schedules
 from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, uniform_t
-from course_lib.doors import described, steps_or_seconds, whole_number
+from course_lib.doors import described, real_number, steps_or_seconds, whole_number
 from course_lib.ema import EMA
 from course_lib.evaluate import evaluate_digits
 from course_lib.features import DigitClassifier
+from course_lib.guidance import guided
 from course_lib.models.gan import Discriminator, Generator, StyleGenerator
 from course_lib.models.unet import UNet
 from course_lib.muon import Muon
@@ -403,12 +404,20 @@ def load_generator(folder: str | Path) -> nn.Module:
 
 
 def draw(
-    denoiser: Denoiser, n: int, sampler: str = "dpm", steps: int = 20, seed: int = 0, label: int | None = None
+    denoiser: Denoiser,
+    n: int,
+    sampler: str = "dpm",
+    steps: int = 20,
+    seed: int = 0,
+    label: int | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
     """Draw n digits (n, 1, 28, 28) in [-1, 1], 250 at a time; a model with labels gets each of the ten as often.
 
-    sampler: a name in SAMPLERS. label: draw only this digit. The same call draws the same digits.
-    Raises ValueError for another sampler, more steps than the schedule has, or a label for a model without labels.
+    sampler: a name in SAMPLERS. label: draw only this digit. scale: of `guidance.guided`; 1 asks for the label and no
+    more, other scales call the network for twice as many pictures. The same call draws the same digits.
+    Raises ValueError for another sampler, more steps than the schedule has, a scale below 0, and for a label, or
+    another scale than 1, of a model without labels.
     """
     if not isinstance(denoiser, Denoiser) or not isinstance(denoiser.net, nn.Module):
         raise TypeError(f"expected a Denoiser of a network, such as load_denoiser gives, got {described(denoiser)}")
@@ -416,13 +425,17 @@ def draw(
         raise ValueError(f"expected sampler {', '.join(SAMPLERS)}, got {described(sampler)}")
     n, schedule = whole_number("n", n, 1), denoiser.schedule
     times = schedule.steps(whole_number("steps", steps, 1, schedule.T))
-    labels = _labels(denoiser.net, n, label)
+    labels, predict = _labels(denoiser.net, n, label), denoiser
     device = next(denoiser.net.parameters()).device
+    if real_number("scale", scale, 0) != 1:
+        if labels is None:
+            raise ValueError(f"expected scale 1 for a model without labels, got {scale}: see mnist-ddpm-labels")
+        predict = guided(denoiser, scale, torch.tensor(denoiser.net.classes, device=device))
     generator, drawn = torch.Generator().manual_seed(whole_number("seed", seed, 0, 2**31 - 1)), []
     for rows in torch.arange(n).split(250):
         noise = torch.randn(len(rows), 1, 28, 28, generator=generator).to(device)
         cond = None if labels is None else labels[rows].to(device)
-        x0 = samplers.sample(SAMPLERS[sampler], denoiser, schedule, noise, times, cond, generator=generator)
+        x0 = samplers.sample(SAMPLERS[sampler], predict, schedule, noise, times, cond, generator=generator)
         drawn.append(x0.clamp(-1, 1).cpu())
     return torch.cat(drawn)
 

@@ -239,7 +239,8 @@ def test_a_gan_is_trained_resumed_and_drawn_from(small, tmp_path, capsys, monkey
     before = out.read_bytes()
     capsys.readouterr()
     for option, value, why in (
-        ("--sampler", "dpm", "draws in one pass"), ("--steps", "20", "draws in one pass"), ("--label", "7", "no labels")
+        ("--sampler", "dpm", "draws in one pass"), ("--steps", "20", "draws in one pass"),
+        ("--label", "7", "no labels"), ("--scale", "2", "no labels"),
     ):  # fmt: skip
         assert sample(out, "--weights", tmp_path / "parts", option, value) == 1
         error = capsys.readouterr().err
@@ -264,6 +265,7 @@ def test_a_gan_draws_a_picture_as_it_goes_and_takes_five_minutes(small, tmp_path
         ["train", "mnist-ddpm", "--minutes", "soon"], ["train", "mnist-ddpm", "--minutes", "1", "--steps", "2"],
         ["train", "mnist-ddpm", "--seed", "-1"], ["train", "mnist-ddpm", "--profile", "auto"],
         ["sample", "-n", "0"], ["sample", "--sampler", "euler"], ["sample", "--steps", "x"], ["sample", "--label", "a"],
+        ["sample", "--scale", "-1"], ["sample", "--scale", "inf"], ["sample", "--scale", "strong"],
         ["sample", "--seed", "99999999999"], ["evaluate"], ["evaluate", "x.npy", "--data", "cifar10"],
     ],
     ids=" ".join,
@@ -399,6 +401,9 @@ def test_sample_draws_into_a_file_and_a_picture(tmp_path, capsys):
     assert sample(out, "-n", 12, "--steps", 2, "--weights", labelled, "--label", 7, "--png") == 0
     expected = recipes.draw(recipes.load_denoiser(labelled), 12, "dpm", 2, label=7)
     assert np.abs(np.load(out) - expected.numpy()).max() == 0
+    assert sample(out, "-n", 12, "--steps", 2, "--weights", labelled, "--label", 7, "--scale", 1.5, "--png") == 0
+    insisted = recipes.draw(recipes.load_denoiser(labelled), 12, "dpm", 2, label=7, scale=1.5)
+    assert np.abs(np.load(out) - insisted.numpy()).max() == 0 and (insisted - expected).abs().max() > 0.1
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG") and len(list(tmp_path.iterdir())) == 2
 
 
@@ -409,6 +414,7 @@ def test_sample_draws_into_a_file_and_a_picture(tmp_path, capsys):
         (["--weights", str(data.shipped("digit-classifier"))], "expected a diffusion model of digits"),
         (["--label", "7"], "expected a model with labels to draw a 7, got one without: see mnist-ddpm-labels"),
         (["--weights", str(data.shipped("mnist-ddpm-labels")), "--label", "10"], "expected label in 0..9, got 10"),
+        (["--scale", "2"], "expected scale 1 for a model without labels, got 2.0: see mnist-ddpm-labels"),
         (["--steps", "1001"], "expected steps in 1..1000, got 1001"),
         (["--out", "x.png"], "expected --out to end in .npy, got x.png"),
         (["--out", "none/x.npy"], "x.npy cannot be written (No such file or directory): choose another place"),

@@ -576,12 +576,12 @@ DOORS = [
         "draw", draw,
         {
             "denoiser": Denoiser(Quiet(), SCHEDULE, objectives.v), "n": 2, "sampler": "ddim", "steps": 2, "seed": 0,
-            "label": 1,
+            "label": 1, "scale": 1.5,
         },
         {
             "denoiser": NOT_CALLABLE | st.just(Denoiser(lambda x, time: x, SCHEDULE, objectives.v)), "n": WHOLE,
             "sampler": nothing(NONE, INTEGERS, st.just([])), "steps": WHOLE | st.integers(11), "seed": SEEDS,
-            "label": nothing(FLOATS, st.booleans(), st.integers(3), st.integers(max_value=-1)),
+            "label": nothing(FLOATS, st.booleans(), st.integers(3), st.integers(max_value=-1)), "scale": NEGATIVE,
         },
     ),
     (

@@ -238,6 +238,10 @@ def test_the_command_trains_it_and_the_command_draws_with_it(tmp_path, capsys):
     draws = ["sample", "--weights", str(folder), "-n", "3", "--steps", "2", "--out", str(out)]
     assert cli.main([*draws, "--prompt", "a red ring", "--png"]) == 0
     assert "3 pictures of (3, 32, 32)" in capsys.readouterr().out and out.with_suffix(".png").is_file()
+    as_it_comes = out.read_bytes()
+    for scale, same in {"4": True, "1": False}.items():
+        assert cli.main([*draws, "--prompt", "a red ring", "--scale", scale]) == 0
+        assert (out.read_bytes() == as_it_comes) is same
     for more, said in {
         (): "expected --prompt for the miniature",
         ("--prompt", "a ring", "--label", "3"): "expected no --label with the miniature",

@@ -524,6 +524,16 @@ def test_one_label_or_none():
     assert all(label is None for *_, label in plain.net.seen)
 
 
+def test_guidance_asks_with_and_without_the_label_and_scale_1_with_it_alone():
+    denoiser = recorded(10)
+    draw(denoiser, 3, "ddim", 1, label=4, scale=2.0)
+    asked = torch.cat([label for *_, label in denoiser.net.seen]).tolist()
+    assert sorted(asked) == [4, 4, 4, 10, 10, 10]  # 10: no label
+    plain = recorded(10)
+    draw(plain, 3, "ddim", 1, label=4, scale=1)
+    assert torch.cat([label for *_, label in plain.net.seen]).tolist() == [4, 4, 4]
+
+
 def test_ddpm_is_ddim_with_all_the_noise():
     """On adjacent steps of a network whose answer is known, DDPM's step has the variance of DDPM's posterior."""
     schedule = schedules.cosine(10)
@@ -551,6 +561,9 @@ def test_ddpm_is_ddim_with_all_the_noise():
         ({"label": -1}, "expected label in 0..9, got -1"),
         ({"label": 1.5}, "expected label to be a whole number, got 1.5"),
         ({"denoiser": recorded(0), "label": 3}, "expected a model with labels to draw a 3, got one without"),
+        ({"scale": -1}, r"expected scale in \[0, inf\], got -1"),
+        ({"scale": "1"}, "expected scale to be a number"),
+        ({"denoiser": recorded(0), "scale": 2.0}, "expected scale 1 for a model without labels, got 2.0: see mnist"),
         ({"denoiser": "mnist-ddpm"}, "expected a Denoiser of a network, such as load_denoiser gives, got 'mnist-ddpm'"),
         (
             {"denoiser": Denoiser(lambda x, time: x, schedules.cosine(), objectives.v)},
