@@ -781,7 +781,7 @@ show(figure, "How often each of the ten digits was drawn, beside its share of th
 #
 # **The third claim:** *you need a GPU, and hours*. For digits you needed two cores and a few minutes. With
 # the same choices, ten minutes on two cores reach a distance of 19 with N = 1,000 (the weights that ship with
-# the course; one seed), where real digits score 10; three minutes reach 37.
+# the course; one seed), where real digits score 10; three minutes reached 35 to 44 (three seeds).
 #
 # ## 8. What labels buy
 #
@@ -809,10 +809,10 @@ told.compare("better digits, too" if scores["with"] < scores["without"] else "on
 # %% [markdown]
 # **What you saw.** Each column begins with the same noise, and keeps something of a hand; the label chooses
 # the digit, and now and then it is not obeyed. Same network, same minutes, better digits: after three minutes of
-# training, the distance is 37 without labels and 16 with them (N = 1,000, one seed), less than half, for the same
-# computing. After ten minutes it is 19 against 9. There little is left to gain, since as many real digits score 10. And
-# 9 is not "better than real": with labels each digit is drawn equally often, where real ones come by lot, and a
-# difference of one is chance. It is not free: somebody had to read 60,000 digits.
+# training, the distance is 40 without labels and 15 with them (N = 1,000, mean of three seeds), less than half, for
+# the same computing. After ten minutes it is 19 against 9. There little is left to gain, since as many real digits
+# score 10. And 9 is not "better than real": with labels each digit is drawn equally often, where real ones come by
+# lot, and a difference of one is chance. It is not free: somebody had to read 60,000 digits.
 #
 # ## Summary
 #

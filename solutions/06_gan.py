@@ -905,8 +905,8 @@ for name, r1 in {"momentum 0.9, no R1": 0.0, "momentum 0.9 and R1": 1.0}.items()
 # falls to 0, and an average of the generator's weights is kept, as in lesson 04. Twelve noises are put aside, and at
 # twenty-odd moments both the generator and its average draw from them.
 #
-# **Before you run it.** The diffusion model of lesson 04 reached a distance of 37 to 38 in three minutes on two cores
-# (two measurements, N = 1,000). Which of the two will be nearer to real digits at the same minutes?
+# **Before you run it.** The diffusion model of lesson 04 reached a distance of 35 to 44 in three minutes on two cores
+# (five trainings, N = 1,000). Which of the two will be nearer to real digits at the same minutes?
 
 # %% tags=["prediction"]
 rival = predict("6.f", "after three minutes of training, the lower distance has", options=[
@@ -1071,7 +1071,7 @@ print(", ".join(f"{name}: {value:.2f} s for {n} drawings" for name, value in sec
 
 # %% [markdown]
 # **What you saw.** All ten digits, by your two networks. On this scale the GAN is behind: lesson 04's diffusion model
-# reached 37 to 38 in three minutes on two cores, and as many real digits score 10. How far behind is a question of
+# reached 35 to 44 in three minutes on two cores, and as many real digits score 10. How far behind is a question of
 # steps, and so of the computer. In single trainings with seed 0, 2,400 steps gave 103, 4,900 steps 62, and the 8,497
 # steps of the weights that come with the course, 312 s on two threads, 46 on their card (N = 1,000; 39 to 46 for seven
 # other draws of z). The GAN has one thing that the other has not: it draws in one call, more than a hundred times as
