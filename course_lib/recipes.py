@@ -415,7 +415,7 @@ def draw(
     """Draw n digits (n, 1, 28, 28) in [-1, 1], 250 at a time; a model with labels gets each of the ten as often.
 
     sampler: a name in SAMPLERS. label: draw only this digit. scale: of `guidance.guided`; 1 asks for the label and no
-    more, other scales call the network for twice as many pictures. The same call draws the same digits.
+    more, and any but 0 and 1 doubles the network's work. The same call draws the same digits.
     Raises ValueError for another sampler, more steps than the schedule has, a scale below 0, and for a label, or
     another scale than 1, of a model without labels.
     """
