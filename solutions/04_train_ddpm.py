@@ -781,7 +781,8 @@ show(figure, "How often each of the ten digits was drawn, beside its share of th
 #
 # **The third claim:** *you need a GPU, and hours*. For digits you needed two cores and a few minutes. With
 # the same choices, ten minutes on two cores reach a distance of 19 with N = 1,000 (the weights that ship with
-# the course; one seed), where real digits score 10; three minutes reached 35 to 44 (three seeds).
+# the course; one seed), where real digits score 10; three minutes reached 35 to 44 (three seeds), and on slower cores,
+# which take fewer steps in that time, 52 and 54.
 #
 # ## 8. What labels buy
 #
