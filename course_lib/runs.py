@@ -245,6 +245,10 @@ def _fill(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for weight, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if value.shape == weight.shape:  # laid out in memory as its weight is: a fused optimizer takes that on trust
+                entries[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 @contextmanager

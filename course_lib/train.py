@@ -69,7 +69,7 @@ def fit(
     if not callable(lr):
         real_number("lr", lr, 0)
     if optimizer is None:
-        optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), lr=0.0)
+        optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), lr=0.0, fused=True)
     run = Run(
         {"net": net}, {"optimizer": optimizer}, ema, batches,
         steps=steps, seed=seed, precision=precision, folder=folder, name=name,

@@ -269,7 +269,7 @@ def show_strip(step, drawn):
 
 # %%
 def training(net, loss_fn, steps, highest, batch=64):
-    average, optimizer = copy.deepcopy(net), torch.optim.AdamW(net.parameters())
+    average, optimizer = copy.deepcopy(net), torch.optim.AdamW(net.parameters(), fused=True)
     stream, generator = data.batches(pictures, batch), torch.Generator().manual_seed(0)
     for step in range(steps):
         lr = learning_rate(step / steps, highest, warm_up=0.05)
@@ -302,7 +302,7 @@ def loss_of(net, schedule, objective, draw_t=uniform_t):
 # %%
 from statistics import median
 
-cosine, steps = schedules.cosine(), budget(smoke=24, cpu=900, gpu=3000)
+cosine, steps = schedules.cosine(), budget(smoke=24, cpu=720, gpu=3000)
 
 
 def seconds_a_step(widths, n=8):
@@ -665,7 +665,7 @@ def prepared(widths, choice, steps, folder=None):
 
 
 # %%
-short, results = budget(smoke=12, cpu=240, gpu=1000), {}
+short, results = budget(smoke=12, cpu=200, gpu=1000), {}
 for name, choice in tqdm(choices.items(), desc="trainings"):
     loop, predictor = prepared(SMALL, choice, short)
     *_, last = loop  # runs to the end, and keeps what the last step reported
@@ -728,7 +728,7 @@ import shutil
 
 HOW = "train"  # or "resume", or "load"
 own = data.data_dir() / "trained" / "lesson-04" / profile()
-steps = budget(smoke=16, cpu=540, gpu=4000)
+steps = budget(smoke=16, cpu=420, gpu=4000)
 if HOW == "train":
     shutil.rmtree(own, ignore_errors=True)
 
