@@ -247,7 +247,7 @@ def _fill(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     for weight, entries in optimizer.state.items():
         for key, value in entries.items():
-            if value.shape == weight.shape:  # laid out in memory as its weight is: a fused optimizer takes that on trust
+            if value.shape == weight.shape:  # to lie in memory as its weight does: fused optimizers take that on trust
                 entries[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
