@@ -541,7 +541,7 @@ for name, row in list(spread.items())[1:]:  # at eta 0 there is none
 from course_lib.evaluate import load_digit_features
 from course_lib.metrics import frechet_distance
 
-N = budget(smoke=60, cpu=400, gpu=400)
+N = budget(smoke=24, cpu=400, gpu=400)
 see = load_digit_features()
 real = data.handwritten()  # MNIST, or the embedded digits where it is not to be had
 print(f"features: {see.name}; real digits: {real.name}; N = {N}")
