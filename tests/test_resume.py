@@ -162,8 +162,8 @@ def test_what_an_optimizer_remembers_lies_in_memory_as_the_weights_do(tmp_path, 
 
     def pieces(seed, folder=None, until=None):
         torch.manual_seed(seed)
-        net = nn.Sequential(nn.Unflatten(1, (2, 1, 1)), nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1))
-        net = nn.Sequential(*net, nn.Flatten()).to(memory_format=torch.channels_last)
+        convs = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1)
+        net = nn.Sequential(nn.Unflatten(1, (2, 1, 1)), *convs, nn.Flatten()).to(memory_format=torch.channels_last)
         return run(net, None, folder, until=until, optimizer=torch.optim.AdamW(net.parameters(), fused=fused))
 
     assert pieces(0, tmp_path, until=8) + pieces(7, tmp_path) == pieces(0)
