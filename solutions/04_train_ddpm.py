@@ -10,8 +10,8 @@
 #
 # - **Prerequisites:** lessons 01 (schedules), 02 (the loss, the four languages, the reverse step) and 03 (the
 #   U-Net).
-# - **Time:** 75 minutes of yours. The computing takes 10 minutes on two slow CPU cores, 5 on quick ones, we reckon; on a
-#   GPU the trainings are longer, and nobody has timed them yet.
+# - **Time:** 75 minutes of yours. The computing takes 10 minutes on two slow CPU cores, 5 on quick ones (reckoned); on
+#   a GPU the trainings are longer, and nobody has timed them yet.
 # - **Download:** MNIST, 12 MB, once; without a network the lesson goes on with digits that are installed
 #   already.
 
