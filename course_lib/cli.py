@@ -75,6 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument(
         "--profile", choices=["smoke", "cpu", "gpu"], help="size of the network; default: this machine's"
     )
+    train.add_argument(
+        "--precision", choices=["float32", "bfloat16"], help="default: float32, where there is nothing quicker"
+    )
     train.add_argument("--seed", type=_seed, default=0, metavar="S")
     train.add_argument("--out", type=Path, metavar="DIR", help="default: trained/NAME in the data folder")
     train.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
@@ -180,6 +183,8 @@ def _run_of(asked, folder):
     from course_lib.profile import profile
 
     command = f"course train {asked.name} --seed {asked.seed}"
+    if asked.precision and not asked.name.startswith("mnist-"):
+        raise ValueError(f"{asked.name} chooses its precision itself; --precision is for mnist-...")
     if asked.name == "digit-classifier":
         if asked.minutes or asked.profile:
             raise ValueError(f"{asked.name} takes --steps; --minutes and --profile are for what draws pictures")
@@ -194,7 +199,7 @@ def _run_of(asked, folder):
         return MiniatureRun(folder, **more)
     chosen = getattr(recipes, TRAINED[asked.name])
     make = recipes.GanRun if isinstance(chosen, recipes.GanRecipe) else recipes.DigitRun
-    return make(folder, chosen, **more)
+    return make(folder, chosen, precision=asked.precision, **more)
 
 
 def _follow(run, folder) -> None:

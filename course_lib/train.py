@@ -20,7 +20,7 @@ from course_lib.ema import EMA
 from course_lib.runs import Run
 from course_lib.types import Progress
 
-__all__ = ["fit"]
+__all__ = ["fit", "quick_precision"]
 
 
 def fit(
@@ -45,7 +45,7 @@ def fit(
     and ValueError when batches run out; the weights are then those of the last good step.
 
     precision: torch.bfloat16 lets matrix products and convolutions round to 8 bits of mantissa (mixed precision,
-    arXiv:1710.03740): about twice as fast on a recent GPU; weights and their sums stay float32.
+    arXiv:1710.03740): faster where quick_precision says so; weights and their sums stay float32.
     Started by torchrun, each process computes its share of every batch and all make the same step (parallel.py).
 
     folder: where the run is kept. Whatever ends the loop (break, an interrupt, an error), the same call goes on where
@@ -75,6 +75,19 @@ def fit(
         steps=steps, seed=seed, precision=precision, folder=folder, name=name,
     )  # fmt: skip
     return run.go(partial(_train_step, run, loss_fn, optimizer, lr), Progress)
+
+
+def quick_precision(device: torch.device) -> torch.dtype:
+    """Say which `precision` trains fastest there: bfloat16 on CUDA and on CPUs with AMX, float32 on all others.
+
+    Other CPUs emulate bfloat16, or gain little from it.
+
+    >>> quick_precision(torch.device("cuda"))
+    torch.bfloat16
+    """
+    if device.type == "cpu":
+        return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16", False) else torch.float32
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _train_step(run: Run, loss_fn, optimizer: torch.optim.Optimizer, lr) -> dict[str, float]:

@@ -5,6 +5,8 @@ The profile, the thread count and the plugins are set in pyproject.toml, so that
 
 import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -23,6 +25,20 @@ matplotlib.use("agg")  # here, and not in the environment: the notebooks' kernel
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(ROOT / "tests" / "offline"), os.environ.get("PYTHONPATH")])
 )
+
+# Of several processes (pytest -n 2) each has a data folder of its own: both editions of a lesson keep their runs there.
+OWN_DATA = None
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    OWN_DATA, digits = tempfile.mkdtemp(prefix="course-"), Path(os.environ.get("COURSE_DATA") or ROOT / "data", "MNIST")
+    if digits.is_dir():
+        shutil.copytree(digits, Path(OWN_DATA, "MNIST"))
+    os.environ["COURSE_DATA"] = OWN_DATA
+
+
+def pytest_unconfigure():
+    """Leave nothing behind."""
+    if OWN_DATA is not None:
+        shutil.rmtree(OWN_DATA, ignore_errors=True)
 
 
 @pytest.fixture

@@ -185,7 +185,9 @@ def test_train_estimates_then_leaves_weights_a_card_and_a_picture(small, tmp_pat
     said = capsys.readouterr().out
     assert said.startswith("4 steps of 0.50 s: about 0.0 minutes.\n") and f"are in {folder}." in said
     card = json.loads(said[said.index("{") :])
-    assert card["command"] == "course train mnist-ddpm --seed 0 --profile smoke --steps 4"
+    begin, precision, end = card["command"].partition(" --precision ")
+    assert begin == "course train mnist-ddpm --seed 0 --profile smoke" and precision
+    assert end in ("float32 --steps 4", "bfloat16 --steps 4")  # what is quick here
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -206,16 +208,20 @@ def test_the_classifier_is_trained_by_steps_alone(small, tmp_path, capsys):
     for more in (["--minutes", "1"], ["--profile", "cpu"]):
         assert cli.main(["train", "digit-classifier", *more, "--out", str(tmp_path)]) == 1
         assert "digit-classifier takes --steps" in capsys.readouterr().err
+    for name in ("digit-classifier", "mini-sd"):
+        assert cli.main(["train", name, "--precision", "float32", "--out", str(tmp_path / "none")]) == 1
+        assert f"{name} chooses its precision itself" in capsys.readouterr().err
 
 
 def test_a_gan_is_trained_resumed_and_drawn_from(small, tmp_path, capsys, monkeypatch):
-    command = ["train", "mnist-gan", "--steps", "10", "--profile", "smoke", "--seed", "3", "--out"]
+    command = ["train", "mnist-gan", "--steps", "10", "--profile", "smoke", "--precision", "float32", "--seed", "3"]
+    command.append("--out")
     seen = []
     monkeypatch.setattr(cli, "_draw_grid", lambda run, path, step: seen.append((step, run.draw(2))))
     assert cli.main([*command, str(tmp_path / "whole")]) == 0
     said = capsys.readouterr().out
     card = json.loads(said[said.index("{") :])
-    assert card["command"] == "course train mnist-gan --seed 3 --profile smoke --steps 10"
+    assert card["command"] == "course train mnist-gan --seed 3 --profile smoke --precision float32 --steps 10"
     assert [step for step, _ in seen] == list(range(1, 11)) and not torch.equal(seen[0][1], seen[-1][1])
 
     def torn(run, path, step):
@@ -251,7 +257,7 @@ def test_a_gan_is_trained_resumed_and_drawn_from(small, tmp_path, capsys, monkey
 def test_a_gan_draws_a_picture_as_it_goes_and_takes_five_minutes(small, tmp_path):
     assert cli.main(["train", "mnist-gan", "--steps", "1", "--profile", "smoke", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
-    asked = types.SimpleNamespace(name="mnist-gan", seed=0, steps=None, minutes=None, profile="smoke")
+    asked = types.SimpleNamespace(name="mnist-gan", seed=0, steps=None, minutes=None, profile="smoke", precision=None)
     steps = cli._run_of(asked, tmp_path / "new").steps
     assert abs(steps - 5 * 60 / made_up.STEP_SECONDS) <= 10
 
@@ -264,6 +270,7 @@ def test_a_gan_draws_a_picture_as_it_goes_and_takes_five_minutes(small, tmp_path
         ["train", "mnist-ddpm", "--minutes", "0"], ["train", "mnist-ddpm", "--minutes", "nan"],
         ["train", "mnist-ddpm", "--minutes", "soon"], ["train", "mnist-ddpm", "--minutes", "1", "--steps", "2"],
         ["train", "mnist-ddpm", "--seed", "-1"], ["train", "mnist-ddpm", "--profile", "auto"],
+        ["train", "mnist-ddpm", "--precision", "half"],
         ["sample", "-n", "0"], ["sample", "--sampler", "euler"], ["sample", "--steps", "x"], ["sample", "--label", "a"],
         ["sample", "--scale", "-1"], ["sample", "--scale", "inf"], ["sample", "--scale", "strong"],
         ["sample", "--seed", "99999999999"], ["evaluate"], ["evaluate", "x.npy", "--data", "cifar10"],

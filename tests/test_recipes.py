@@ -32,6 +32,10 @@ def make(folder, recipe=None, **more):
     return DigitRun(folder, recipe or recipes.QUICK, **({"steps": 6, "profile": "smoke"} | more))
 
 
+def game(folder, recipe=None, **more):
+    return GanRun(folder, recipe or recipes.GAN, **({"steps": 6, "profile": "smoke"} | more))
+
+
 def weights(net):
     return torch.cat([weight.detach().flatten() for weight in net.parameters()])
 
@@ -92,7 +96,8 @@ def test_the_card_says_what_was_done(small, tmp_path, recipe):
     follow(run)
     card = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
     assert (card["kind"], card["steps"], card["seed"]) == ("digit denoiser", 3, 5)
-    assert card["command"] == "course train it --seed 5 --steps 3" and card["data"].startswith("MNIST")
+    assert card["command"] == f"course train it --seed 5 --precision {run.precision} --steps 3"
+    assert card["data"].startswith("MNIST")
     assert card["recipe"] == asdict(getattr(recipes, recipe))
     assert card["net"]["classes"] == (10 if recipe == "LABELS" else 0)
     assert card["weights_in_net"] == len(weights(UNet(**card["net"])))
@@ -137,6 +142,22 @@ def test_going_on_keeps_the_steps_the_run_was_to_have(small, tmp_path):
         assert make(tmp_path, **other).steps == 5
     assert len(follow(make(tmp_path, steps=50))) == 3
     assert make(tmp_path, steps=7).steps == 7  # a finished run is over: the next one is new
+
+
+@pytest.mark.parametrize("first", recipes.PRECISIONS)
+@pytest.mark.parametrize("make", [make, game], ids=["digits", "gan"])
+def test_going_on_keeps_the_precision_of_the_run_on_whatever_machine(small, tmp_path, monkeypatch, make, first):
+    other = next(name for name in recipes.PRECISIONS if name != first)
+    quick = {"there": first, "here": other}
+    monkeypatch.setattr(recipes, "quick_precision", lambda device: recipes.PRECISIONS[quick["there"]])
+    whole = follow(make(tmp_path / "whole"))
+    begun = follow(make(tmp_path / "parts"), until=2)
+    monkeypatch.setattr(recipes, "quick_precision", lambda device: recipes.PRECISIONS[quick["here"]])
+    with pytest.raises(CheckpointError, match=f"got .*'precision': '{first}'.*choose another folder"):
+        follow(make(tmp_path / "parts", precision=other))
+    run = make(tmp_path / "parts")
+    assert begun + follow(run) == whole and run.precision == first
+    assert make(tmp_path / "new").precision == other and make(tmp_path / "new", precision=first).precision == first
 
 
 OTHERS = [{"seed": 1}, {"recipe": "DDPM"}, {"recipe": "LABELS"}, {"profile": "cpu"}, {"lr": 0.01}, {"middle": False}]
@@ -211,6 +232,8 @@ def test_labels_are_hidden_as_often_as_the_recipe_says(small, tmp_path, monkeypa
         ({"minutes": float("nan")}, "expected minutes in .* got nan"),
         ({"minutes": "3"}, "expected minutes to be a number, got '3'"),
         ({"steps": 3, "seed": -1}, "expected seed in .* got -1"),
+        ({"steps": 3, "precision": "half"}, "expected precision float32 or bfloat16, got 'half'"),
+        ({"steps": 3, "precision": torch.bfloat16}, "expected precision float32 or bfloat16, got dtype"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(tmp_path, monkeypatch, arguments, said):
@@ -231,10 +254,6 @@ def test_without_mnist_a_run_says_so(tmp_path, monkeypatch):
 
 
 # GANs
-
-
-def game(folder, recipe=None, **more):
-    return GanRun(folder, recipe or recipes.GAN, **({"steps": 6, "profile": "smoke"} | more))
 
 
 @pytest.mark.parametrize("change", [{}, {"style": True, "spectral": True, "r1": 1.0, "discriminator_steps": 2}])
@@ -260,7 +279,8 @@ def test_the_card_of_a_gan_says_what_was_done(small, tmp_path, style):
     follow(run)
     card = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
     assert (card["kind"], card["steps"], card["seed"]) == ("digit generator", 3, 5)
-    assert card["command"] == "course train it --seed 5 --steps 3" and card["data"].startswith("MNIST")
+    assert card["command"] == f"course train it --seed 5 --precision {run.precision} --steps 3"
+    assert card["data"].startswith("MNIST")
     assert card["recipe"] == json.loads(json.dumps(asdict(recipe)))
     assert card["metrics"] == {"n": 1000, "frechet_distance": 1.5}
     loaded = load_generator(tmp_path)
@@ -583,6 +603,16 @@ def test_the_weights_that_ship_draw_what_they_are_asked_for():
     assert (guesses == np.arange(30) % 10).mean() > 0.85
     sevens = draw(load_denoiser(data.shipped("mnist-ddpm-labels")), 8, "dpm", 12, label=7)
     assert (load_digit_features()(sevens)[1].argmax(1) == 7).mean() > 0.8
+
+
+def test_rounding_where_that_is_quick_leaves_the_digits_as_they_are(monkeypatch):
+    denoiser, drawn = load_denoiser(data.shipped("mnist-ddpm")), {}
+    for precision in recipes.PRECISIONS.values():
+        monkeypatch.setattr(recipes, "quick_precision", lambda device, precision=precision: precision)
+        drawn[precision] = draw(denoiser, 16)
+    difference = (drawn[torch.float32] - drawn[torch.bfloat16]).abs()
+    assert 0 < difference.mean() < 0.005 and difference.flatten(1).mean(1).max() < 0.02
+    assert drawn[torch.bfloat16].dtype == torch.float32
 
 
 def test_the_weights_without_labels_draw_digits_too():

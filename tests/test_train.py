@@ -11,7 +11,7 @@ from course_lib.denoiser import Denoiser, denoising_loss
 from course_lib.ema import EMA
 from course_lib.models.exact import ExactPredictor
 from course_lib.models.mlp import MLP
-from course_lib.train import fit
+from course_lib.train import fit, quick_precision
 
 
 def worst(found, expected):
@@ -234,6 +234,21 @@ def test_half_precision_ends_with_the_step():
     for _ in fit(loss_fn, net, data.batches(points, 64), steps=2, precision=torch.bfloat16):
         assert not torch.is_autocast_enabled("cpu")
         assert net(points, torch.rand(len(points))).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "expected"),
+    [
+        ("cuda", {}, torch.bfloat16),
+        ("mps", {"amx_bf16": True}, torch.float32),
+        ("cpu", {"avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ("cpu", {"architecture": "aarch64", "bf16": True}, torch.float32),
+        ("cpu", {"amx_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_which_precision_is_quick(monkeypatch, device, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert quick_precision(torch.device(device)) == expected
 
 
 @pytest.mark.parametrize("bad", [torch.float16, torch.float64, "bfloat16", None, 16])

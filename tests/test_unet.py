@@ -147,6 +147,35 @@ def test_a_new_network_returns_zero(patch, channels, classes):
     assert worst(net(normal(2, channels, 8, 8, dtype=torch.float32), torch.rand(2)), torch.zeros(())) == 0
 
 
+def test_mixed_precision_rounds_convolutions_but_neither_norms_nor_the_answer():
+    net = awake(UNet(widths=(8, 16), classes=3)).float()
+    x, time, label = normal(3, 1, 28, 28, dtype=torch.float32), torch.rand(3), torch.tensor([0, 2, 3])
+
+    def answer(precision):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            out = net(x, time, label)
+        out.square().mean().backward()
+        return out.detach(), torch.cat([weight.grad.flatten() for weight in net.parameters()])
+
+    (exact, exact_grad), (rough, rough_grad) = answer(torch.float32), answer(torch.bfloat16)
+    assert rough.dtype == torch.float32 and 0 < worst(rough, exact) < 0.05 * float(exact.abs().max())
+    assert 0 < float((rough_grad - exact_grad).norm()) < 0.05 * float(exact_grad.norm())
+    norm = net.norm
+    far = 100 + normal(2, norm.num_channels, 6, 6, dtype=torch.float32)  # its deviation is lost in bfloat16's squares
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm(far.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert worst(found, functional.group_norm(far.bfloat16().float(), norm.num_groups, norm.weight, norm.bias)) < 0.02
+
+
+def test_a_network_may_be_half_precision_as_a_whole():
+    net, x, time = awake(UNet(widths=(8, 16))).float(), normal(2, 1, 28, 28, dtype=torch.float32), torch.rand(2)
+    exact = net(x, time)
+    rough = net.bfloat16()(x.bfloat16(), time)
+    assert rough.dtype == torch.bfloat16 and worst(rough.float(), exact) < 0.1 * float(exact.abs().max())
+
+
 def test_a_new_block_passes_its_input_on():
     x, context = normal(2, 16, 6, 6, dtype=torch.float32), normal(2, 4, dtype=torch.float32)
     assert torch.equal(ResidualBlock(16, 16, context=4)(x, context), x)

@@ -30,10 +30,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, context: int) -> None:
         super().__init__()
-        self.norm_1 = nn.GroupNorm(_groups(channels_in), channels_in)
+        self.norm_1 = _GroupNorm(_groups(channels_in), channels_in)
         self.conv_1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.context = nn.Linear(context, 2 * channels_out)
-        self.norm_2 = nn.GroupNorm(_groups(channels_out), channels_out)
+        self.norm_2 = _GroupNorm(_groups(channels_out), channels_out)
         self.conv_2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
         _zero(self.conv_2)
@@ -43,6 +43,13 @@ class ResidualBlock(nn.Module):
         scale, shift = self.context(context)[:, :, None, None].chunk(2, dim=1)  # (B, channels_out, 1, 1) each
         h = self.conv_2(nn.functional.silu(self.norm_2(h) * (1 + scale) + shift))
         return self.skip(x) + h
+
+
+class _GroupNorm(nn.GroupNorm):
+    """GroupNorm in the precision of its weights: in mixed precision, too, sums of many squares are float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -59,7 +66,7 @@ class Attention(nn.Module):
         if whole_number("channels", channels, 1) % whole_number("heads", heads, 1):
             raise ValueError(f"expected heads to divide {channels} channels, got {heads}: choose a divisor")
         self.heads = heads
-        self.norm = nn.GroupNorm(_groups(channels), channels)
+        self.norm = _GroupNorm(_groups(channels), channels)
         self.query_key_value = nn.Conv2d(channels, 3 * channels, 1)
         self.write = _zero(nn.Conv2d(channels, channels, 1))
 
@@ -67,7 +74,7 @@ class Attention(nn.Module):
         B, C, H, W = x.shape
         table = self.query_key_value(self.norm(x)).reshape(B, 3, self.heads, C // self.heads, H * W)
         query, key, value = table.transpose(-1, -2).unbind(1)  # (B, heads, H * W, C / heads) each
-        looked = nn.functional.scaled_dot_product_attention(query, key, value)
+        looked = _looked(query, key, value, self.norm.weight.dtype)
         return x + self.write(looked.transpose(-1, -2).reshape(B, C, H, W))
 
 
@@ -114,7 +121,7 @@ class UNet(nn.Module):
                 width = narrower
             if level > 0:
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
-        self.norm = nn.GroupNorm(_groups(width), width)
+        self.norm = _GroupNorm(_groups(width), width)
         self.write = _zero(nn.Conv2d(width, channels * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
@@ -129,7 +136,7 @@ class UNet(nn.Module):
         for layer in self.up:
             h = layer(_joined(h, kept.pop()), context) if isinstance(layer, ResidualBlock) else layer(h)
         h = self.write(nn.functional.silu(self.norm(h)))
-        return nn.functional.pixel_shuffle(h, self.patch)
+        return nn.functional.pixel_shuffle(h, self.patch).to(x)  # also in mixed precision
 
     def _context(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
         context = self.time(time.to(x))
@@ -158,6 +165,17 @@ def _widths(widths: tuple[int, ...]) -> tuple[int, ...]:
 def _joined(h: Tensor, kept: Tensor) -> Tensor:
     """Set the channels of h and of the picture kept at its size side by side; what doubling made too large is cut."""
     return torch.cat([h[..., : kept.shape[-2], : kept.shape[-1]], kept], dim=1)
+
+
+def _looked(query: Tensor, key: Tensor, value: Tensor, precision: torch.dtype) -> Tensor:
+    """softmax(query key^T / sqrt(width)) value; on CPUs in that precision: in bfloat16 its gradient is slow there.
+
+    Shapes: (B, heads, places, width) each.
+    """
+    if query.device.type != "cpu":
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        return nn.functional.scaled_dot_product_attention(*(x.to(precision) for x in (query, key, value)))
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

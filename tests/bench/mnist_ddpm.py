@@ -33,7 +33,7 @@ from course_lib.denoiser import Denoiser, denoising_loss, logit_normal_t, unifor
 from course_lib.ema import EMA
 from course_lib.evaluate import evaluate_digits
 from course_lib.models.unet import UNet
-from course_lib.train import fit
+from course_lib.train import fit, quick_precision
 
 Drawing = tuple[str, int]  # sampler, steps
 
@@ -64,8 +64,11 @@ class Row:
 # ---------------------------------------------------------------------------------------------------------- ours
 
 
-def ours(recipe: recipes.DigitRecipe, seed: int) -> Contestant:
-    """The network and the steps of a recipe, without its end: what throughput and work per picture are measured on."""
+def ours(recipe: recipes.DigitRecipe, seed: int, *, half: bool = True) -> Contestant:
+    """The network and the steps of a recipe, without its end: what throughput and work per picture are measured on.
+
+    half: in mixed precision where `course train` takes it; False: in float32 everywhere.
+    """
     digits = data.mnist()
     torch.manual_seed(seed)
     net = UNet(**recipes.NETS["cpu"], classes=0 if recipe.label_dropout is None else 10)
@@ -80,7 +83,10 @@ def ours(recipe: recipes.DigitRecipe, seed: int) -> Contestant:
         return denoising_loss(denoiser, batch[0], cond, draw_t=draw_t, generator=generator)
 
     optimizer = recipes.muon(net, recipe.lr) if recipe.optimizer == "muon" else None
-    loop = fit(loss, net, batches, steps=10**6, lr=recipe.lr, optimizer=optimizer, ema=ema, seed=seed)
+    precision = quick_precision(torch.device("cpu")) if half else torch.float32
+    loop = fit(
+        loss, net, batches, steps=10**6, lr=recipe.lr, optimizer=optimizer, ema=ema, seed=seed, precision=precision
+    )
     averaged = Denoiser(ema.net, denoiser.schedule, denoiser.objective)
     return Contestant(
         net, recipe.batch, 1,
@@ -102,12 +108,12 @@ def draw_ours(denoiser: Denoiser, seed: int, n: int, drawing: Drawing) -> Tensor
 def peer(
     net: nn.Module, loss: Callable[[Tensor], Tensor], draw: Callable[[int, Drawing], Tensor], *, seed: int, batch: int,
     optimizer: torch.optim.Optimizer, lr: Callable[[int, float], float] | None = None, average: Callable[[], Any],
-    clip: float | None = None, passes: int = 1,
+    clip: float | None = None, passes: int = 1, half: bool = False,
 ) -> Contestant:  # fmt: skip
     """A peer's loop: loss of a batch of pictures in [-1, 1], its optimiser, its average of weights.
 
-    lr(steps done, share of the time gone); batch: pictures in one pass. The data lie in memory as ours do, which is
-    faster than the DataLoader that each of them uses.
+    lr(steps done, share of the time gone); batch: pictures in one pass; half: in mixed precision. The data lie in
+    memory as ours do, which is faster than the DataLoader that each of them uses.
     """
     batches = data.batches(data.mnist().pictures, batch, seed=seed)
     done = 0
@@ -117,7 +123,8 @@ def peer(
         net.train()
         total = 0.0
         for _ in range(passes):
-            part = loss(next(batches)) / passes
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                part = loss(next(batches)) / passes
             part.backward()
             total += part.item()
         if clip is not None:
@@ -168,7 +175,9 @@ def diffusers_net(sizes: tuple[int, ...] = (32, 32, 64, 64)) -> nn.Module:
     )  # fmt: skip
 
 
-def diffusers(seed: int, *, lr: float = 1e-4, batch: int = 16, warm_up: float = 500, fast: bool = False) -> Contestant:
+def diffusers(
+    seed: int, *, lr: float = 1e-4, batch: int = 16, warm_up: float = 500, fast: bool = False, half: bool = False
+) -> Contestant:
     """The unconditional training example of diffusers; fast: in the memory format that suits CPUs."""
     from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
     from diffusers.training_utils import EMAModel
@@ -201,17 +210,20 @@ def diffusers(seed: int, *, lr: float = 1e-4, batch: int = 16, warm_up: float = 
 
     return peer(
         net, loss, draw, seed=seed, batch=batch, optimizer=optimizer, lr=partial(cosine_lr, lr, warm_up), clip=1.0,
-        average=lambda: ema.step(net.parameters()),
+        average=lambda: ema.step(net.parameters()), half=half,
     )  # fmt: skip
 
 
-def diffusers_course(seed: int) -> Contestant:
+def diffusers_course(
+    seed: int, *, widths: tuple[int, ...] = (32, 64, 64), groups: int = 32, half: bool = False
+) -> Contestant:
     """The recipe of the Hugging Face course, unit 1, part 2: predict x0 from a blend with uniform noise, without t."""
     from diffusers import UNet2DModel
 
     torch.manual_seed(seed)
     net = UNet2DModel(
-        sample_size=28, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=(32, 64, 64),
+        sample_size=28, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=widths,
+        norm_num_groups=groups,
         down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
@@ -229,7 +241,7 @@ def diffusers_course(seed: int) -> Contestant:
         return 2 * x - 1
 
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    return peer(net, loss, draw, seed=seed, batch=128, optimizer=optimizer, average=lambda: None)
+    return peer(net, loss, draw, seed=seed, batch=128, optimizer=optimizer, average=lambda: None, half=half)
 
 
 def lucidrains(seed: int, *, lr: float = 8e-5, batch: int = 32, passes: int = 2) -> Contestant:
@@ -447,9 +459,13 @@ def measure_throughput(seed: int, rounds: int = 7) -> dict[str, Any]:
     contestants = {
         "ours-best": ours(replace(recipes.QUICK, batch=128), seed),
         "ours-ddpm": ours(replace(recipes.DDPM, batch=128), seed),
+        "ours-best, float32": ours(replace(recipes.QUICK, batch=128), seed, half=False),
         "diffusers": diffusers(seed, batch=128),
         "diffusers, channels_last": diffusers(seed, batch=128, fast=True),
+        "diffusers, channels_last, bfloat16": diffusers(seed, batch=128, fast=True, half=True),
         "diffusers-course": diffusers_course(seed),
+        "diffusers-course, our parameters": diffusers_course(seed, widths=(32, 48, 56), groups=8),
+        "diffusers-course, our parameters, bfloat16": diffusers_course(seed, widths=(32, 48, 56), groups=8, half=True),
     }
     work = {name: work_per_image(contestant) for name, contestant in contestants.items()}
     speed: dict[str, list[float]] = {name: [] for name in contestants}
