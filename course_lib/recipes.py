@@ -160,8 +160,9 @@ class _PictureRun:
         self.folder, self.recipe, self.profile, self.command = Path(folder), recipe, profile, command
         self.seed = whole_number("seed", seed, 0, 2**31 - 1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        begun = self._kept("precision")  # by a run that goes on
         quick = "bfloat16" if quick_precision(self.device) == torch.bfloat16 else "float32"
-        self.precision = self._kept("precision") or quick if precision is None else precision
+        self.precision = precision or (begun if begun in list(PRECISIONS) else quick)
         self.digits = data.mnist()
         with torch.random.fork_rng():
             torch.manual_seed(seed)

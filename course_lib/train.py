@@ -78,9 +78,9 @@ def fit(
 
 
 def quick_precision(device: torch.device) -> torch.dtype:
-    """Say which `precision` trains fastest there: bfloat16 on CUDA and on CPUs with AMX, float32 on all others.
+    """Say in which `precision` to train there: bfloat16 on CUDA and on CPUs with AMX, float32 on all others.
 
-    Other CPUs emulate bfloat16, or gain little from it.
+    AMX, in servers by Intel, multiplies matrices of bfloat16 about three times as fast as of float32.
 
     >>> quick_precision(torch.device("cuda"))
     torch.bfloat16

@@ -160,6 +160,15 @@ def test_going_on_keeps_the_precision_of_the_run_on_whatever_machine(small, tmp_
     assert make(tmp_path / "new").precision == other and make(tmp_path / "new", precision=first).precision == first
 
 
+@pytest.mark.parametrize("odd", ["float64", [], 7, None])
+def test_a_stopped_run_in_no_known_precision_is_refused(small, tmp_path, odd):
+    follow(make(tmp_path), until=2)
+    path = tmp_path / "run" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"precision": odd}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="got .*'precision'.*choose another folder"):
+        follow(make(tmp_path))
+
+
 OTHERS = [{"seed": 1}, {"recipe": "DDPM"}, {"recipe": "LABELS"}, {"profile": "cpu"}, {"lr": 0.01}, {"middle": False}]
 
 
