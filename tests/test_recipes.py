@@ -165,7 +165,7 @@ def test_a_stopped_run_in_no_known_precision_is_refused(small, tmp_path, odd):
     follow(make(tmp_path), until=2)
     path = tmp_path / "run" / "card.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"precision": odd}), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="got .*'precision'.*choose another folder"):
+    with pytest.raises(CheckpointError, match=r"got .*'precision'.*choose another folder"):
         follow(make(tmp_path))
 
 
