@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--profile", choices=["smoke", "cpu", "gpu"], help="size of the network; default: this machine's"
     )
     train.add_argument(
-        "--precision", choices=["float32", "bfloat16"], help="default: float32, where there is nothing quicker"
+        "--precision", choices=["float32", "bfloat16"], help="of mnist-...; default: bfloat16 on GPUs and CPUs with AMX"
     )
     train.add_argument("--seed", type=_seed, default=0, metavar="S")
     train.add_argument("--out", type=Path, metavar="DIR", help="default: trained/NAME in the data folder")
