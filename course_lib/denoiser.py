@@ -8,6 +8,7 @@ Does not belong here: stepping backwards (samplers.py), the training loop (train
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Denoiser:
 
     clip: data are known to lie in [-clip, clip], so a guess of x0 beyond is cut off there and eps follows it; without
     it an eps network draws nothing on cosine(), whose first step divides its error by a signal rate of 5e-5.
+    precision: torch.bfloat16 lets the network round inside (mixed precision; train.quick_precision says where that is
+    quick), torch.float32 forbids it, None leaves it to the code around; answers are like x_t all the same.
     Raises ValueError at once for eps on a schedule whose last signal rate is 0: there x_t holds nothing of x0.
 
     >>> from course_lib import models, objectives, schedules
@@ -42,10 +45,14 @@ class Denoiser:
     schedule: Schedule
     objective: Objective
     clip: float | None = None
+    precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         if self.clip is not None and real_number("clip", self.clip, 0) == 0:
             raise ValueError("expected clip above 0, the largest value in the data, or None, got 0")
+        if not any(self.precision is known for known in (None, torch.float32, torch.bfloat16)):
+            wanted = "precision torch.float32, torch.bfloat16 or None"
+            raise ValueError(f"expected {wanted}, got {described(self.precision)}")
         if not callable(self.net):
             raise TypeError(f"expected net to be a network, called as net(x_t, time, cond), got {described(self.net)}")
         if not isinstance(self.schedule, Schedule):
@@ -65,7 +72,8 @@ class Denoiser:
             raise TypeError(f"expected t of shape ({len(x_t)},), one step for each of the batch, got {described(t)}")
         t = timesteps(t, self.schedule.T, batch=len(x_t), lowest=1).expand(len(x_t))
         time = t.to(x_t) / self.schedule.T
-        output = self.net(x_t, time) if cond is None else self.net(x_t, time, cond)
+        with self._rounding(x_t.device):
+            output = self.net(x_t, time) if cond is None else self.net(x_t, time, cond)
         if not isinstance(output, Tensor) or output.shape != x_t.shape:
             raise ValueError(f"expected the network to return {described(x_t)}, like x_t, got {described(output)}")
         return output
@@ -78,6 +86,11 @@ class Denoiser:
             return prediction
         x0 = prediction.x0.clamp(-self.clip, self.clip)
         return Prediction(x0, (x_t - a * x0) / s)
+
+    def _rounding(self, device: torch.device) -> AbstractContextManager:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16)
 
 
 def uniform_t(n: int, T: int, generator: torch.Generator | None = None) -> Tensor:

@@ -231,3 +231,20 @@ def test_clip_bounds_the_guess_and_keeps_x_t_whole():
     assert x0.abs().max() <= 1 and open_(x_t, t).x0.abs().max() > 100
     assert worst(x0, open_(x_t, t).x0.clamp(-1, 1)) == 0
     assert worst(a * x0 + s * eps, x_t) < 1e-5
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_precision_says_what_the_network_computes_in(around):
+    """float32 and bfloat16 whatever the code around says, None as it says; answers are like x_t in any case."""
+    seen = []
+
+    def net(x_t, time):
+        seen.append((x_t @ x_t.T).dtype)  # what a matrix product inside the network returns
+        return x_t
+
+    for precision in (None, torch.float32, torch.bfloat16):
+        denoiser = Denoiser(net, schedules.cosine(10), objectives.v, precision=precision)
+        with torch.autocast("cpu", torch.bfloat16, enabled=around):
+            x0, eps = denoiser(torch.ones(3, 2), torch.full((3,), 5))
+        assert x0.dtype == eps.dtype == torch.float32
+    assert seen == [torch.bfloat16 if around else torch.float32, torch.float32, torch.bfloat16]

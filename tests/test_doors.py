@@ -435,10 +435,12 @@ DOORS = [
     ),
     # F2: algorithms
     (
-        "Denoiser", Denoiser, {"net": NET, "schedule": SCHEDULE, "objective": objectives.eps, "clip": 1.0},
+        "Denoiser", Denoiser,
+        {"net": NET, "schedule": SCHEDULE, "objective": objectives.eps, "clip": 1.0, "precision": torch.bfloat16},
         {
             "net": NOT_CALLABLE, "schedule": NOT_SCHEDULE | st.just(schedules.flow(5)), "objective": OBJECTIVES,
             "clip": SIZES.filter(lambda size: size is not None),
+            "precision": nothing() | st.just(torch.float16) | st.just("bfloat16"),
         },
     ),
     (

@@ -615,10 +615,10 @@ def test_the_weights_that_ship_draw_what_they_are_asked_for():
 
 
 def test_rounding_where_that_is_quick_leaves_the_digits_as_they_are(monkeypatch):
-    denoiser, drawn = load_denoiser(data.shipped("mnist-ddpm")), {}
+    drawn = {}
     for precision in recipes.PRECISIONS.values():
         monkeypatch.setattr(recipes, "quick_precision", lambda device, precision=precision: precision)
-        drawn[precision] = draw(denoiser, 16)
+        drawn[precision] = draw(load_denoiser(data.shipped("mnist-ddpm")), 16)
     difference = (drawn[torch.float32] - drawn[torch.bfloat16]).abs()
     assert 0 < difference.mean() < 0.005 and difference.flatten(1).mean(1).max() < 0.02
     assert drawn[torch.bfloat16].dtype == torch.float32
