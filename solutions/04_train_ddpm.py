@@ -10,7 +10,7 @@
 #
 # - **Prerequisites:** lessons 01 (schedules), 02 (the loss, the four languages, the reverse step) and 03 (the
 #   U-Net).
-# - **Time:** 75 minutes of yours. The computing takes 10 minutes on two slow CPU cores, 5 on quick ones (reckoned); on
+# - **Time:** 75 minutes of yours. The computing takes 8 minutes on two slow CPU cores, 4 on quick ones (reckoned); on
 #   a GPU the trainings are longer, and nobody has timed them yet.
 # - **Download:** MNIST, 12 MB, once; without a network the lesson goes on with digits that are installed
 #   already.
@@ -48,7 +48,7 @@ print(f"{digits.name}: {tuple(pictures.shape)}, values {pictures.min():.0f} to {
 
 # %%
 SMALL = {"smoke": (8, 16), "cpu": (24, 48), "gpu": (64, 128)}[profile()]  # channels at each size of picture
-LARGE = {"smoke": (8, 16), "cpu": (48, 96), "gpu": (96, 192)}[profile()]
+LARGE = {"smoke": (8, 16), "cpu": (32, 64), "gpu": (96, 192)}[profile()]
 
 
 def new_net(widths, seed=0):
@@ -282,14 +282,19 @@ def training(net, loss_fn, steps, highest, batch=64):
 
 # %% [markdown]
 # A `Denoiser` is a network with its schedule and its language, as in lesson 02. `clip=1.0` tells it that pictures
-# lie in [-1, 1], so that its guess of x0 is limited as in your step, whichever sampler asks.
+# lie in [-1, 1], so that its guess of x0 is limited as in your step, whichever sampler asks. And `precision` lets it
+# compute with half as many bits (bfloat16) on machines that are quicker so: GPUs, and some processors of servers.
 
 # %%
 from course_lib.denoiser import Denoiser, denoising_loss, uniform_t
+from course_lib.train import quick_precision
+
+precision = quick_precision(device)
+print(f"the networks of this lesson compute in {precision} here")
 
 
 def denoiser_of(net, schedule, objective):
-    return Denoiser(net, schedule, objective, clip=1.0)
+    return Denoiser(net, schedule, objective, clip=1.0, precision=precision)
 
 
 def loss_of(net, schedule, objective, draw_t=uniform_t):
@@ -304,7 +309,7 @@ def loss_of(net, schedule, objective, draw_t=uniform_t):
 # %%
 from statistics import median
 
-cosine, steps = schedules.cosine(), budget(smoke=24, cpu=720, gpu=3000)
+cosine, steps = schedules.cosine(), budget(smoke=24, cpu=600, gpu=3000)
 
 
 def seconds_a_step(widths, n=8):
@@ -454,7 +459,7 @@ from course_lib.metrics import class_coverage, frechet_distance
 
 size = len(digits.pictures) // 6  # 10,000 of MNIST
 real, _ = see(digits.pictures[:size])
-n = budget(smoke=20, cpu=250, gpu=1000)
+n = budget(smoke=20, cpu=200, gpu=1000)
 
 
 # %%
@@ -511,13 +516,13 @@ else:
 
 # %% [markdown]
 # **What you saw.** Within one run, loss and distance fall together, but not alike. In the second half of ours the test
-# loss fell by a seventh, and the distance by a third (N = 250, one seed). Most of the loss is noise that
+# loss fell by a sixth, and the distance by more than a quarter (N = 200, one seed). Most of the loss is noise that
 # nobody can guess, and the drawings live on the small rest. A loss that looks flat is no reason to stop. Between
 # *different* objectives a loss says nothing at all, as section 6 shows.
 #
 # **Another claim:** *averaging the weights always helps*. Compare the two columns of distances. The average is less
-# shaky, and remembers worse weights. In our run it was 2 to 7 percent behind at every strip; in another one, of 900
-# steps, it was ahead by a tenth half way, and level at the end (N = 250, one seed each: so much can be chance). At the
+# shaky, and remembers worse weights. In our run it was behind at every strip, by 29 percent at step 50 and by 2 at the
+# end (N = 200, one seed); in another one, of 900 steps, it was ahead by a tenth half way, and level at the end. At the
 # end there is nothing left to average: the learning rate has gone to 0, and the weights have come to rest by
 # themselves. An average pays where the rate stays high, as in DDPM's own training of days.
 #
@@ -616,7 +621,7 @@ again.compare("the same numbers" if before + after == without else "alike")
 #
 # ## 6. What helps when time is short?
 #
-# Your DDPM took a minute or two. What can less than a third of that buy? Here are seven trainings of the same small
+# Your DDPM took a minute or two. What can a quarter of its steps buy? Here are seven trainings of the same small
 # network, with the same random start, the same batches and the same number of steps. From line to line, little changes:
 #
 # - the language (lesson 02): eps, x0, v, flow;
@@ -650,9 +655,6 @@ language = predict("4.e", "the best drawings come from", options=["eps", "x0", "
 lowest = predict("4.f", "the lowest loss has", options=["eps", "x0", "v", "flow"])
 
 # %%
-precision = torch.bfloat16 if device.type == "cuda" else torch.float32  # half as many bits, where that is quick
-
-
 def prepared(widths, choice, steps, folder=None):
     """Return a training loop that follows a choice, and the predictor that it makes: the average of its weights."""
     schedule, objective, optimizer, draw_t = choice
@@ -661,13 +663,13 @@ def prepared(widths, choice, steps, folder=None):
     lr, optimizer = (0.02, muon(net, 0.02)) if optimizer == "Muon" else (2e-3, None)  # None: fit makes an AdamW
     loop = fit(
         loss_of(net, schedule, objective, draw_t), net, data.batches(pictures, 64), steps=steps, ema=ema,
-        lr=lambda done: learning_rate(done, lr, warm_up=0.05), optimizer=optimizer, precision=precision, folder=folder,
+        lr=lambda done: learning_rate(done, lr, warm_up=0.05), optimizer=optimizer, folder=folder,
     )  # fmt: skip
     return loop, denoiser_of(ema.net, schedule, objective)
 
 
 # %%
-short, results = budget(smoke=12, cpu=200, gpu=1000), {}
+short, results = budget(smoke=12, cpu=150, gpu=1000), {}
 for name, choice in tqdm(choices.items(), desc="trainings"):
     loop, predictor = prepared(SMALL, choice, short)
     *_, last = loop  # runs to the end, and keeps what the last step reported
@@ -685,17 +687,17 @@ print(language.compare(min(languages, key=lambda word: results[languages[word]][
 print(lowest.compare(min(languages, key=lambda word: results[languages[word]]["loss"])))
 
 # %% [markdown]
-# **What you saw.** The losses are not comparable. In our run (MNIST, 200 steps, N = 250, one seed):
+# **What you saw.** The losses are not comparable. In our run (MNIST, 150 steps, N = 200, one seed):
 #
 # | choice | loss | distance |
 # |---|---|---|
-# | eps, linear | 0.08 | 802 |
-# | eps, cosine | 0.12 | 707 |
-# | x0, cosine | 0.10 | 462 |
-# | v, cosine | 0.25 | 625 |
-# | flow | 0.37 | 547 |
-# | flow, Muon | 0.31 | 333 |
-# | flow, Muon, middle | 0.32 | 239 |
+# | eps, linear | 0.09 | 914 |
+# | eps, cosine | 0.14 | 856 |
+# | x0, cosine | 0.11 | 556 |
+# | v, cosine | 0.29 | 749 |
+# | flow | 0.45 | 679 |
+# | flow, Muon | 0.35 | 438 |
+# | flow, Muon, middle | 0.35 | 333 |
 #
 # The lowest loss of all seven drew worst; eps and x0 with one schedule have losses close together, and x0 draws far
 # better; and the largest loss comes second of the five with AdamW. Flow asks for a difference of picture and noise,
@@ -712,17 +714,17 @@ show(viz.picture_rows(rows, size=0.9), "Two rows of ten drawings from the same n
 # errors become large ones, and the limit only cuts them. A guess of x0 is at worst a blur. Early in a training that
 # counts; near t = 0 the roles are exchanged (lesson 02), and v and flow stand between.
 #
-# What helped most is how the steps are used: from 547 to 333 with Muon, and to 239 with more steps in the
-# middle; your DDPM needed 720 steps for that. Muon learns more from each step, and the middle of the flow
+# What helped most is how the steps are used: from 679 to 438 with Muon, and to 333 with more steps in the
+# middle; your DDPM needed 600 steps for that. Muon learns more from each step, and the middle of the flow
 # path is where the picture is decided: at its ends, the answer is nearly known. (These are single trainings
 # with few drawings: differences of a fifth can be chance, factors are not. And after hours of training on
 # large data the order may be another one.)
 #
 # ## 7. The long run
 #
-# Now the best choice, the larger network, and one to three minutes. `HOW` decides what the next cell does:
+# Now the best choice, the larger network, and a minute or two. `HOW` decides what the next cell does:
 # `"train"` begins anew, `"resume"` goes on with your own stopped run, `"load"` takes the weights that come
-# with the course (the same choices, ten minutes of training on two cores). Stop it in the middle if you like:
+# with the course (the same choices, a larger network yet, ten minutes on two cores). Stop it in the middle if you like:
 # nothing is lost.
 
 # %%
@@ -730,7 +732,7 @@ import shutil
 
 HOW = "train"  # or "resume", or "load"
 own = data.data_dir() / "trained" / "lesson-04" / profile()
-steps = budget(smoke=16, cpu=420, gpu=4000)
+steps = budget(smoke=16, cpu=400, gpu=4000)
 if HOW == "train":
     shutil.rmtree(own, ignore_errors=True)
 
@@ -752,10 +754,10 @@ else:
         print('Stopped; nothing is lost. Set HOW = "resume" and run these two cells again to go on.')
 
 # %% tags=["picture"]
-final = draw(model, budget(smoke=40, cpu=500, gpu=1000))
+final = draw(model, budget(smoke=40, cpu=400, gpu=1000))
 rows = {f"{k} to {k + 9}": final[k : k + 10] for k in (0, 10, 20, 30)}
 figure = viz.picture_rows(rows, size=0.7)
-show(figure, "Forty drawings of the final network: more than half can be read as a digit.")
+show(figure, "Forty drawings of the final network: about half can be read as a digit.")
 
 # %% [markdown]
 # These are yours, from random weights. How good are they, and are all ten digits among them? (How far the shares are
@@ -778,10 +780,10 @@ show(figure, "How often each of the ten digits was drawn, beside its share of th
 # %% [markdown]
 # **What you saw.** All ten, none of them forgotten: a diffusion model is asked about every picture of the training
 # set, so leaving a digit out costs loss. Do not mind one bar that leaves the grey band: chance keeps a share of 0.1
-# inside it in 19 of 20 cases, and there are ten. But our run had two outside, and one of them was not chance: 31 ones
-# of 500, where their share of the training digits calls for 56. Ten minutes of training do not quite mend it: 78 of
-# 1,000 instead of 112, with the weights that ship. Not forgetting is not yet being fair. Lesson 06 meets a rival that
-# forgets digits easily. The judge here is itself a network, trained on real digits: where drawings are bad, its
+# inside it in 19 of 20 cases, and there are ten. But our run had two outside, and one of them was hardly chance: 26
+# ones of 400, where their share of the training digits calls for 45. Ten minutes of training do not quite mend it: 78
+# of 1,000 instead of 112, with the weights that ship. Not forgetting is not yet being fair. Lesson 06 meets a rival
+# that forgets digits easily. The judge here is itself a network, trained on real digits: where drawings are bad, its
 # opinion means little.
 #
 # **The third claim:** *you need a GPU, and hours*. For digits you needed two cores and a few minutes. With

@@ -541,7 +541,7 @@ for name, row in list(spread.items())[1:]:  # at eta 0 there is none
 from course_lib.evaluate import load_digit_features
 from course_lib.metrics import frechet_distance
 
-N = budget(smoke=24, cpu=400, gpu=400)
+N = budget(smoke=24, cpu=350, gpu=350)
 see = load_digit_features()
 real = data.handwritten()  # MNIST, or the embedded digits where it is not to be had
 print(f"features: {see.name}; real digits: {real.name}; N = {N}")
@@ -562,12 +562,12 @@ print(f"real digits, ten crowds of {N}: {np.mean(floor):.1f}, give or take {np.s
 
 # %% [markdown]
 # That is the floor: no sampler can be expected below it. Now the same N noises go to four samplers, with 6, 10, 20 and
-# 50 calls each. Heun gets fewer steps, so that its calls are the same (its first and its last step ask once).
+# 40 calls each. Heun gets fewer steps, so that its calls are the same (its first and its last step ask once).
 #
-# **Before you run it.** With 50 calls, which one will be clearly ahead of the others in quality?
+# **Before you run it.** With 40 calls, which one will be clearly ahead of the others in quality?
 
 # %% tags=["prediction"]
-ahead = predict("5.c", "clearly ahead with 50 calls", options=["ancestral", "DDIM", "Heun", "2M", "none of them"])
+ahead = predict("5.c", "clearly ahead with 40 calls", options=["ancestral", "DDIM", "Heun", "2M", "none of them"])
 
 # %%
 makers = {
@@ -576,7 +576,7 @@ makers = {
     "Heun": lambda seed: heun_step,
     "2M": lambda seed: make_dpm_step(),
 }
-budgets = (6, 10, 20, 50)
+budgets = (6, 10, 20, 40)
 crowd = torch.randn(N, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
@@ -635,11 +635,11 @@ ahead.compare(leader if clear else "none of them")
 
 # %% [markdown]
 # **What you saw.** With 6 calls the samplers are far apart, and 2M is ahead of the others by more than chance. With
-# 10 calls Heun and 2M share the lead. From 20 calls on the gaps are small, and not nothing: at 20 and at 50 calls
-# Heun leads DDIM and 2M by more than twice the chance. Only against the ancestral sampler, whose own fresh noise
-# makes the chance several times as large, can nothing be said; that is why no one is clearly ahead of *all*. What
-# remains above the floor for every sampler is mostly the network's error, which no sampler mends. (Measured once with
-# 1,000 pictures, 6 calls: 2M 31, Heun 43, DDIM 46, ancestral 75; 20 calls: Heun 19, 2M 21, ancestral 24, DDIM 25;
+# 10 calls Heun and 2M share the lead. From 20 calls on the gaps are small, and not nothing: at 20 and at 40 calls
+# Heun leads DDIM by more than twice the chance, and at 20 it so leads 2M, too. But against the ancestral sampler,
+# whose own fresh noise makes the chance several times as large, nothing can be said; no one is clearly ahead of *all*.
+# What remains above the floor for every sampler is mostly the network's error, which no sampler mends. (Measured once
+# with 1,000 pictures, 6 calls: 2M 31, Heun 43, DDIM 46, ancestral 75; 20 calls: Heun 19, 2M 21, ancestral 24, DDIM 25;
 # real digits 7 to 12.)
 #
 # **Why 2M leads with 6 calls.** A likely reason: it pays for each stride once, so its strides are shorter (6 of them
@@ -649,16 +649,17 @@ ahead.compare(leader if clear else "none of them")
 # ### Near to the curve, or good?
 #
 # How near each one comes to the end of its curve was measured too. Nobody knows that end for digits, but 2M with 200
-# calls stands in for it (Heun with 200 ends within 0.005 of it). Ten noises, the root mean square difference of a
-# pixel, whose range is -1 to 1; the ancestral sampler follows no curve.
+# calls, `draw_crowd(crowd[:200], "2M", 200)`, stands in for it (Heun with 200 ends within 0.003 of it). Here is how far
+# the others end from it: the root mean square difference of a pixel, whose range is -1 to 1, over 200 digits. The
+# ancestral sampler follows no curve.
 #
-# | calls | 6 | 10 | 20 | 50 |
+# | calls | 6 | 10 | 20 | 40 |
 # |---|---|---|---|---|
-# | DDIM | 0.171 | 0.122 | 0.099 | 0.046 |
-# | Heun | 0.179 | 0.141 | 0.133 | 0.081 |
-# | 2M | 0.162 | 0.099 | 0.054 | 0.017 |
+# | DDIM | 0.141 | 0.111 | 0.074 | 0.045 |
+# | Heun | 0.181 | 0.124 | 0.066 | 0.048 |
+# | 2M | 0.133 | 0.095 | 0.036 | 0.023 |
 #
-# 2M is nearest everywhere and Heun farthest, and yet Heun scores best from 10 calls on. Why, we did not measure. The
+# 2M is nearest everywhere, Heun no nearer than DDIM, and yet Heun scores best at 20 calls. Why, we did not measure. The
 # curve is the network's, not nature's, and to follow it closely is not a merit of its own.
 #
 # **A claim on trial:** *"Deterministic samplers have less variety."* Variety can be measured: recall is the share of
@@ -679,13 +680,13 @@ for name in makers:
     print(f"{nats.value:.3f} nats from uniform")
 
 # %% [markdown]
-# The claim finds no support: the ancestral sampler has not the highest recall here but the lowest, by 0.02 to 0.04,
+# The claim finds no support: the ancestral sampler has not the highest recall here but the lowest, by 0.02 to 0.03,
 # of which some may be chance; by classes it is the most even, by little. (With 1,000 pictures, 6 calls: recall 0.75
 # against 0.84 to 0.91; 20 calls: 0.87 against 0.90 to 0.94.) Where the noise at the start comes from chance, nothing
 # else has to.
 #
 # A second claim falls in the table above: *"DDPM needs a thousand steps."* With 20 calls its score is within a few
-# points of the best. And a third, *"more steps are always better"*: between 20 and 50 calls little or nothing is
+# points of the best. And a third, *"more steps are always better"*: between 20 and 40 calls little or nothing is
 # gained.
 #
 # ### And the spacing?
