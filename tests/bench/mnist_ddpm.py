@@ -87,7 +87,7 @@ def ours(recipe: recipes.DigitRecipe, seed: int, *, half: bool = True) -> Contes
     loop = fit(
         loss, net, batches, steps=10**6, lr=recipe.lr, optimizer=optimizer, ema=ema, seed=seed, precision=precision
     )
-    averaged = Denoiser(ema.net, denoiser.schedule, denoiser.objective)
+    averaged = Denoiser(ema.net, denoiser.schedule, denoiser.objective, precision=precision)
     return Contestant(
         net, recipe.batch, 1,
         loss=lambda: loss(next(batches), torch.Generator().manual_seed(seed)),
