@@ -309,7 +309,7 @@ def loss_of(net, schedule, objective, draw_t=uniform_t):
 # %%
 from statistics import median
 
-cosine, steps = schedules.cosine(), budget(smoke=24, cpu=600, gpu=3000)
+cosine, steps = schedules.cosine(), budget(smoke=12, cpu=600, gpu=3000)
 
 
 def seconds_a_step(widths, n=8):
@@ -385,7 +385,7 @@ from course_lib.evaluate import load_digit_features
 from course_lib.types import Step
 
 see = load_digit_features()  # the classifier; lesson 07 asks what such a judge hides
-clean, labels, times = held_out.pictures[:250].to(device), held_out.labels[:250], cosine.steps(20)
+clean, times = held_out.pictures[: budget(smoke=25, cpu=250, gpu=250)].to(device), cosine.steps(20)
 eps = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2)).to(device)
 
 
@@ -401,7 +401,7 @@ def answers(net, n):
 # %%
 def readable(x):
     """The share of the pictures in which the classifier reads the right digit."""
-    return float((see(x.clamp(-1, 1).cpu())[1].argmax(1) == labels.numpy()).mean())
+    return float((see(x.clamp(-1, 1).cpu())[1].argmax(1) == held_out.labels[: len(x)].numpy()).mean())
 
 
 shown, read = sorted(list(copies)[::-2])[-3:], {}  # three moments, the last one among them
@@ -424,10 +424,12 @@ from course_lib.widgets import StepPlayer
 
 said = {}
 for name, row in read.items():
-    said[name] = [f"t = {t}: {share:.0%} of 250 can be read in the guess" for t, share in zip(times, row, strict=True)]
+    said[name] = [f"t = {t}: {share:.0%} of {len(clean)} can be read in the guess"
+                  for t, share in zip(times, row, strict=True)]  # fmt: skip
 StepPlayer(
     {f"after {at} steps": list(answers(copies[at][1], 12)) for at in shown},
-    rates=cosine, curve={"share of 250 digits read in the guess": read}, words=said, title="One network, three ages",
+    title="One network, three ages",
+    rates=cosine, curve={f"share of {len(clean)} digits read in the guess": read}, words=said,
     alt="Twelve real digits under less and less noise, and what the network made of them at three moments of its "
         "training: near t = 1000 grain at every age, then digits, and the longer it was trained, the sooner.",
 )  # fmt: skip
@@ -669,7 +671,7 @@ def prepared(widths, choice, steps, folder=None):
 
 
 # %%
-short, results = budget(smoke=12, cpu=150, gpu=1000), {}
+short, results = budget(smoke=6, cpu=150, gpu=1000), {}
 for name, choice in tqdm(choices.items(), desc="trainings"):
     loop, predictor = prepared(SMALL, choice, short)
     *_, last = loop  # runs to the end, and keeps what the last step reported
@@ -803,7 +805,7 @@ told = predict("4.g", "labels buy", options=["better digits, too", "only the cho
 
 # %% tags=["picture"]
 labelled = load_denoiser(data.shipped("mnist-ddpm-labels"))
-rows = {f"a {digit}": draw(labelled, 8, label=digit) for digit in range(10)}
+rows = {f"a {digit}": draw(labelled, budget(smoke=2, cpu=8, gpu=8), label=digit) for digit in range(10)}
 figure = viz.picture_rows(rows, size=0.55)
 show(figure, "Ten rows of eight drawings: the digits 0 to 9, one row for each label.")
 
