@@ -76,7 +76,7 @@ class Denoiser:
             output = self.net(x_t, time) if cond is None else self.net(x_t, time, cond)
         if not isinstance(output, Tensor) or output.shape != x_t.shape:
             raise ValueError(f"expected the network to return {described(x_t)}, like x_t, got {described(output)}")
-        return output.to(x_t.dtype)  # a last layer may have rounded it
+        return output.to(x_t) if output.dtype == torch.bfloat16 else output  # a last layer that rounds
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Prediction:
         output = self.output(x_t, t, cond)
