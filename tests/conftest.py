@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+import torch
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,12 @@ def pytest_unconfigure():
     """Leave nothing behind."""
     if OWN_DATA is not None:
         shutil.rmtree(OWN_DATA, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def the_same_networks_every_time():
+    """Seed what a test does not seed itself, as the first weights of a network, for the same reason as above."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture
