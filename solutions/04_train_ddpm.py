@@ -10,8 +10,8 @@
 #
 # - **Prerequisites:** lessons 01 (schedules), 02 (the loss, the four languages, the reverse step) and 03 (the
 #   U-Net).
-# - **Time:** 75 minutes of yours. The computing takes 8 minutes on two slow CPU cores, 4 on quick ones (reckoned); on
-#   a GPU the trainings are longer, and nobody has timed them yet.
+# - **Time:** 75 minutes of yours. The computing takes 4 to 8 minutes on two CPU cores; on a GPU the trainings are
+#   longer, and nobody has timed them yet.
 # - **Download:** MNIST, 12 MB, once; without a network the lesson goes on with digits that are installed
 #   already.
 
@@ -96,8 +96,8 @@ figure = viz.curves(lines, "share of the run that is done", "learning rate")
 show(figure, "Two learning rates against the share done: straight up to 0.002, one early and one late, then down to 0.")
 
 # %% [markdown]
-# **What you saw.** A small triangle, leaning left. Its area is how far the weights can travel; its right end
-# is what lets them come to rest.
+# **What you saw.** Two triangles of the same area, the one more, the other less to the left. The area is how far
+# the weights can travel; the right end is what lets them come to rest.
 #
 # Now the step itself. `loss_fn(x0, generator)` is lesson 02's loss as a function of a batch. One thing is
 # new: some batches have a gradient that is many times as long as usual, and one such step could undo many
@@ -150,7 +150,8 @@ left = predict("4.a", "percent of the random start left after 100 steps", option
 
 # %% [markdown]
 # A common cure makes $d$ smaller at first: in update $k = 0, 1, 2, \ldots$ it is the smaller one of `decay`
-# and $(1 + k) / (10 + k)$, that is 0.1, 0.18, 0.25 and so on.
+# and $(1 + k) / (10 + k)$, that is 0.1, 0.18, 0.25 and so on; 0.99 comes only after 890 updates, and until then the
+# average looks back over about a ninth of the steps so far.
 #
 # ### Exercise 4.3 - the running average (10 minutes, difficulty 2 of 5)
 #
@@ -283,7 +284,7 @@ def training(net, loss_fn, steps, highest, batch=64):
 # %% [markdown]
 # A `Denoiser` is a network with its schedule and its language, as in lesson 02. `clip=1.0` tells it that pictures
 # lie in [-1, 1], so that its guess of x0 is limited as in your step, whichever sampler asks. And `precision` lets it
-# compute with half as many bits (bfloat16) on machines that are quicker so: GPUs, and some processors of servers.
+# compute with half as many bits (bfloat16) where that is quicker: on GPUs, and on some processors of servers.
 
 # %%
 from course_lib.denoiser import Denoiser, denoising_loss, uniform_t
@@ -404,7 +405,7 @@ def readable(x):
     return float((see(x.clamp(-1, 1).cpu())[1].argmax(1) == held_out.labels[: len(x)].numpy()).mean())
 
 
-shown, read = sorted(list(copies)[::-2])[-3:], {}  # three moments, the last one among them
+shown, read = sorted({moments[1], moments[3], step} & copies.keys()), {}  # the second strip, the fourth and the last
 for at in shown:
     asked = list(answers(copies[at][1], len(clean)))
     read[f"after {at} steps"] = [*(readable(step.prediction.x0) for step in asked), readable(clean)]
@@ -415,9 +416,10 @@ for name, row in rows.items():
 print(seen.compare(round(100 * next(iter(read.values()))[times.index(500)])))
 
 # %% [markdown]
-# This is no drawing: at each step of the player, all three networks look at the *same* noised digits. **Find it:** come
-# down from t = 1000. At which t can you first read most of the twelve in the guess of each network? Write the three
-# numbers down, and where, high up, all three are equally blind; the cell after the player has the classifier's.
+# This is no drawing: at each step of the player, all three networks (fewer, if you stopped the run) look at the
+# *same* noised digits. **Find it:** come
+# down from t = 1000. At which t can you first read most of the twelve in the guess of each network? Write down these
+# numbers, and the lowest t at which all networks still see nothing; the cell after the player has the classifier's.
 
 # %%
 from course_lib.widgets import StepPlayer
@@ -511,8 +513,8 @@ if at[-1] == moments[-1]:
     half, end = table[at[-2]], table[at[-1]]
     loss_fell, distance_fell = 1 - end[0] / half[0], 1 - end[2] / half[2]
     print(f"steps {at[-2]} to {at[-1]}: the loss falls by {loss_fell:.0%}, the distance by {distance_fell:.0%}")
-    answers = {(0, 0): "neither", (0, 1): "the distance alone", (1, 0): "the loss alone", (1, 1): "both"}
-    print(second_half.compare(answers[loss_fell > 0.2, distance_fell > 0.2]))
+    fell = {(0, 0): "neither", (0, 1): "the distance alone", (1, 0): "the loss alone", (1, 1): "both"}
+    print(second_half.compare(fell[loss_fell > 0.2, distance_fell > 0.2]))
 else:
     print("The training was stopped before its end: for the second half, run it once more and let it finish.")
 
@@ -526,7 +528,8 @@ else:
 # shaky, and remembers worse weights. In our run it was behind at every strip, by 29 percent at step 50 and by 2 at the
 # end (N = 200, one seed); in another one, of 900 steps, it was ahead by a tenth half way, and level at the end. At the
 # end there is nothing left to average: the learning rate has gone to 0, and the weights have come to rest by
-# themselves. An average pays where the rate stays high, as in DDPM's own training of days.
+# themselves. Where the rate stays high, as in DDPM's own training of days, an average should pay; we did not measure
+# it.
 #
 # ## 5. Interrupt it
 #
@@ -718,7 +721,7 @@ show(viz.picture_rows(rows, size=0.9), "Two rows of ten drawings from the same n
 #
 # What helped most is how the steps are used: from 679 to 438 with Muon, and to 333 with more steps in the
 # middle; your DDPM needed 600 steps for that. Muon learns more from each step, and the middle of the flow
-# path is where the picture is decided: at its ends, the answer is nearly known. (These are single trainings
+# path is where the picture is decided: at its ends, the best answer is an easy one. (These are single trainings
 # with few drawings: differences of a fifth can be chance, factors are not. And after hours of training on
 # large data the order may be another one.)
 #
@@ -753,6 +756,7 @@ else:
             if progress.step in (steps // 16, steps // 4, steps):
                 show_strip(progress.step, draw(model, 10))
     except KeyboardInterrupt:
+        loop.close()  # which writes down the step it is at
         print('Stopped; nothing is lost. Set HOW = "resume" and run these two cells again to go on.')
 
 # %% tags=["picture"]
@@ -834,7 +838,8 @@ told.compare("better digits, too" if scores["with"] < scores["without"] else "on
 #   no trace.
 # - Losses of different objectives cannot be compared, and late in a run the loss hardly shows what the
 #   drawings gain.
-# - In a short training the language matters, and Muon with a good choice of t matters more; labels help most.
+# - In a short training the language matters, and Muon with a good choice of t matters more. Labels, compared at other
+#   budgets, help as well, and a lot.
 # - **To remember:** compare at the same budget, judge drawings by drawings, and say how many they were.
 #
 # ## Quiz

@@ -148,6 +148,14 @@ def test_wrong_rates_are_known(name):
     assert verdict("4.1", RATES[name]).name == name
 
 
+def test_a_rate_is_a_plain_number():
+    def in_torch(done, highest, warm_up):
+        return torch.tensor(rate_by_min(done, highest, warm_up))
+
+    assert verdict("4.1", in_torch).name == "a tensor"
+    assert "is the `return` missing?" in verdict("4.1", lambda *where: None).says
+
+
 def test_a_rate_without_a_name_is_told_by_its_call():
     def rounded(done, highest, warm_up):
         return round(highest * done / warm_up if done < warm_up else highest * (1 - done) / (1 - warm_up), 3)
@@ -450,9 +458,29 @@ def zip_forgotten(average, net, k, decay=0.99):
         a.mul_(share(k, decay)).add_(b, alpha=1 - share(k, decay))
 
 
+@torch.no_grad()
+def scaling(average, net, k, decay=0.99):
+    d = share(k, decay)
+    for a, b in zip(average.parameters(), net.parameters(), strict=True):
+        a.mul_(d).add_(b.mul_(1 - d))
+    for a, b in zip(average.buffers(), net.buffers(), strict=True):
+        a.copy_(b)
+
+
+@torch.no_grad()
+def sharing(average, net, k, decay=0.99):
+    d = share(k, decay)
+    for a, b in zip(average.parameters(), net.parameters(), strict=True):
+        a.lerp_(b, 1 - d)
+    for a, b in zip(average.buffers(), net.buffers(), strict=True):
+        a.data = b.data
+
+
 @pytest.mark.parametrize(
     ("function", "name", "words"),
     [
+        (scaling, "the network is scaled", "You changed `net`"),
+        (sharing, "memory shared", "not copies"),
         (not_in_place, "result lost", "`a.mul_(d)` writes"),
         (into_the_network, "the network is changed", "You changed `net`"),
         (average_into_the_network, "the network is averaged", "You write the average into `net`"),
@@ -562,6 +590,15 @@ def test_the_network_wants_one_t_for_each_picture(steps):
     assert "`steps` must be a tensor with one t for each picture" in found.says, str(found)
 
 
+def test_the_network_wants_whole_numbers_and_step_1_is_not_the_end():
+    def in_floats(predict, *rest):
+        return ancestral_by_bayes(lambda x, t: predict(x, t.float()), *rest)
+
+    assert "`steps` must hold whole numbers, got float32" in verdict("4.4", in_floats).says
+    no_noise_at_1 = lambda *args: ancestral_by_bayes(*args[:5], args[5] * (args[4] > 1))  # noqa: E731
+    assert not verdict("4.4", no_noise_at_1).passed
+
+
 # ---- 4.5 ----
 
 
@@ -622,6 +659,11 @@ def instead(**parts):
         (instead(optimizer=lambda run: run["optimizer"].state), "entry unfit", "`optimizer.state` is only a part"),
         (instead(net=lambda run: list(run["net"].parameters())), "entry unfit", "it holds a list"),
         (instead(net=lambda run: dict(run["net"].named_parameters())), "entry unfit", '"net" does not hold what'),
+        (
+            lambda n, a, o, g, k: {"ema" if i == "average" else i: x for i, x in states(n, a, o, g, k).items()},
+            "other names",
+            "holds ema as well",
+        ),
         (instead(step=lambda run: f"{run['step']}"), "step is no number", '"step" should be a whole number'),
         (instead(average=lambda run: copy.deepcopy(run["net"]).state_dict()), "net twice", "the state of `net`"),
         (instead(generator=lambda run: torch.random.get_rng_state()), "the global generator", "global generator"),

@@ -68,7 +68,7 @@ def heun_in_numbers(model, sch, x, now, later):
     a, s, a1, s1 = numbers(sch, now, later)
     first = model(x, steps_like(x, now))
     trial = a1 * first.x0 + s1 * first.eps
-    if later < 1 or a <= 0:
+    if later < 1 or a < s / 1000:
         return trial
     second = model(trial, steps_like(x, later))
     return trial + a1 * (s1 / a1 - s / a) * 0.5 * (second.eps - first.eps)  # the trial corrected
@@ -119,7 +119,8 @@ def test_other_words_are_right_too(number, function):
 
 def test_the_course_s_own_2m_is_the_extrapolated_x0_mixed_again():
     """Exercise 5.5 and the lesson's step around it agree with the library's dpm_step."""
-    predict, schedule, x = EXERCISES["5.1"].cases[0].args[:3]
+    asked, schedule, x = EXERCISES["5.1"].cases[0].args[:3]
+    predict = asked.predict
     before = samplers.dpm_step(predict, schedule, x, 700, 500)
     step = samplers.dpm_step(predict, schedule, before.x_next, 500, 300, previous=before)
     sigma = schedule.sigma[[700, 500, 300]].tolist()
@@ -155,7 +156,39 @@ MIXES = {
     "minus": mixed(change=lambda a, s: (a, -s)),
     "x_t for x0": mixed(parts=lambda x, p: (x, p[1])),
     "clamped": mixed(parts=lambda x, p: (torch.clip(p.x0, -1.0, 1.0), p.eps)),
+    "asked twice": lambda *args: asks_twice(*args),
 }
+
+
+def asks_twice(model, sch, x, now, later, *more):
+    a, s = numbers(sch, later)
+    return a * model(x, steps_like(x, now)).x0 + s * model(x, steps_like(x, now)).eps
+
+
+@pytest.mark.parametrize("number", ["5.1", "5.4", "5.6"])
+def test_what_the_network_refuses_is_refused_here(number):
+    """Otherwise a wrong answer passes, and the lesson stops some cells later."""
+
+    def with_time(time):
+        def asked(predict):
+            return lambda x, t: predict(x, time(x, t))
+
+        return lambda predict, *rest: EXERCISES[number].reference(asked(predict), *rest)
+
+    assert "expected t of shape (" in verdict(number, with_time(lambda x, t: int(t[0]))).says
+    assert "expected t to hold whole numbers" in verdict(number, with_time(lambda x, t: t.float())).says
+
+    def row_zero(predict, sch, x, now, later, *more):
+        predict(x, steps_like(x, later))
+        return EXERCISES[number].reference(predict, sch, x, now, later, *more)
+
+    assert not verdict(number, row_zero).passed
+
+
+def test_what_is_wrong_at_step_1_alone_is_wrong():
+    for number in ("5.1", "5.4", "5.6"):
+        step = EXERCISES[number].reference
+        assert not verdict(number, lambda *args, step=step: step(*args[:4], args[4] * (args[4] > 1), *args[5:])).passed
 
 
 @pytest.mark.parametrize("name", MIXES)
@@ -164,9 +197,9 @@ def test_wrong_mixtures_are_known(name):
     assert found.name == name, str(found)
 
 
-def test_a_pair_taken_the_other_way_round_and_a_question_at_t_next_are_known():
+def test_a_pair_taken_the_other_way_round_and_a_question_about_t_next_are_known():
     assert verdict("5.1", mixed(parts=lambda x, p: (p.eps, p.x0))).name == "rates exchanged"
-    assert verdict("5.1", mixed(ask_at=lambda t, n: n)).name == "rates of t"
+    assert verdict("5.1", mixed(ask_at=lambda t, n: n)).name == "asked about t_next"
 
 
 def test_the_notebook_s_own_schedule_and_network_are_told_from_the_arguments():
@@ -210,6 +243,12 @@ TIMES = {
 }
 
 
+def test_numpy_s_numbers_must_be_whole_too():
+    right = EXERCISES["5.2"].reference
+    assert verdict("5.2", lambda T, n, power: [np.float64(t) for t in right(T, n, power)]).name == "a decimal point"
+    assert verdict("5.2", lambda T, n, power: [np.int64(t) for t in right(T, n, power)]).passed
+
+
 @pytest.mark.parametrize("name", TIMES)
 def test_wrong_times_are_known(name):
     found = verdict("5.2", TIMES[name])
@@ -247,7 +286,7 @@ def heun_in_y(before, after):
 
     def step(model, sch, x, now, later):
         a, s, a1, s1 = numbers(sch, now, later)
-        if a == 0 or later == 0:
+        if a * 1000 < s or later == 0:
             return library_ddim(model, sch, x, now, later)
         y, sigma, sigma1 = x / a, s / a, s1 / a1
         slope = model(before(y, a), steps_like(x, now)).eps
@@ -266,20 +305,20 @@ def clamped_heun(model, sch, x, now, later):
     a, s, a1, s1 = numbers(sch, now, later)
     p, e = model(x, steps_like(x, now))
     trial = p.clip(-1, 1) * a1 + s1 * e
-    if later == 0 or a == 0:
+    if later == 0 or a * 1000 < s:
         return trial
     e1 = model(trial, steps_like(x, later)).eps
     return fair(x, trial, a, s, a1, s1, e, e1)
 
 
-def heun(result, first=True, last=True, place=lambda x, trial, t, n: (trial, n)):
+def heun(result, first=1000, last=True, place=lambda x, trial, t, n: (trial, n)):
     """A student's Heun step with another result, without a special case, or asked elsewhere."""
 
     def step(model, sch, x, now, later):
         a, s, a1, s1 = map(torch.tensor, numbers(sch, now, later))
         p, e = model(x, steps_like(x, now))
         trial = a1 * p + s1 * e
-        if (first and a == 0) or (last and later == 0):
+        if (first and a * first < s) or (last and later == 0):
             return trial
         at, time = place(x, trial, now, later)
         e1 = model(at, steps_like(x, time)).eps
@@ -292,11 +331,27 @@ def fair(x, trial, a, s, a1, s1, e, e1):
     return a1 * (x / a + (s1 / a1 - s / a) * torch.stack([e, e1]).mean(0))
 
 
+def heun_of_three_calls(model, sch, x, now, later):
+    """As a student writes it who calls ddim_step for the trial and then asks for its slope again."""
+    a, s, a1, s1 = numbers(sch, now, later)
+    e = model(x, steps_like(x, now)).eps
+    trial = library_ddim(model, sch, x, now, later)
+    if later == 0 or a * 1000 < s:
+        return trial
+    return x * a1 / a + a1 * (s1 / a1 - s / a) * (e + model(trial, steps_like(x, later)).eps) / 2
+
+
 HEUNS = {
     "no second slope": library_ddim,
     "last step asked again": heun(fair, last=False),
-    "first step divided by 0": heun(fair, first=False),
-    "both ends": heun(fair, first=False, last=False),
+    "first step divided by 0": heun(fair, first=0),
+    "a of 0 alone": heun(fair, first=1e9),
+    "asked too often": heun_of_three_calls,
+    "both ends": heun(fair, first=0, last=False),
+    "sigma turned": heun(lambda x, trial, a, s, a1, s1, e, e1: a1 * (x / a - (s1 / a1 - s / a) * (e + e1) / 2)),
+    "sigma upside down": heun(lambda x, trial, a, s, a1, s1, e, e1: a1 * (x / a + (a1 / s1 - a / s) * (e + e1) / 2)),
+    "a for a_next": heun(lambda x, trial, a, s, a1, s1, e, e1: x + a * (s1 / a1 - s / a) * (e + e1) / 2),
+    "half of one slope": heun(lambda x, trial, a, s, a1, s1, e, e1: a1 * (x / a + (s1 / a1 - s / a) * (e + e1 / 2))),
     "stepped in x": heun(lambda x, trial, a, s, a1, s1, e, e1: x + (s1 / a1 - s / a) * (e + e1) * 0.5),
     "not scaled back": heun(lambda x, trial, a, s, a1, s1, e, e1: fair(x, trial, a, s, a1, s1, e, e1) / a1),
     "noise_rate for sigma": heun(lambda x, trial, a, s, a1, s1, e, e1: (x / a + (s1 - s) * (e + e1) * 0.5) * a1),
@@ -428,7 +483,12 @@ ETAS = {
     "eta ignored": noisy(lambda s, s1, r, eta: (s1 * r, ddpm(s1, r, 1))),
     "kept and std exchanged": noisy(lambda s, s1, r, eta: (ddpm(s1, r, eta), rest(s1, ddpm(s1, r, eta)))),
     "no root in std": noisy(lambda s, s1, r, eta: (rest(s1, eta * s1 * (1 - r * r)), eta * s1 * (1 - r * r))),
+    "eta under the root": noisy(lambda s, s1, r, eta: (rest(s1, ddpm(s1, r, eta**0.5)), ddpm(s1, r, eta**0.5))),
+    "kept from s": noisy(lambda s, s1, r, eta: (rest(s, ddpm(s1, r, eta)), ddpm(s1, r, eta))),
+    "shrink upside down": noisy(lambda s, s1, r, eta: (math.nan, math.nan)),
+    "fresh noise not added": noisy(lambda s, s1, r, eta: (rest(s1, ddpm(s1, r, eta)), 0)),
     "eq. 16 verbatim": as_in_the_paper,
+    "asked twice": asks_twice,
     "clamped": clamped_noisy,
 }
 

@@ -47,7 +47,10 @@ def learning_rate(done, highest, warm_up):
 
 def _curve(learning_rate, shares, highest, warm_up):
     calls = {f"learning_rate({done:g}, {highest:g}, {warm_up:g})": done for done in shares}
-    return {call: learning_rate(done, highest, warm_up) for call, done in calls.items()}
+    rates = {call: learning_rate(done, highest, warm_up) for call, done in calls.items()}
+    if any(isinstance(rate, torch.Tensor) for rate in rates.values()):
+        return Complaint("a tensor", "You return a tensor, where a plain number was expected: plain Python will do.")
+    return None if all(rate is None for rate in rates.values()) else rates
 
 
 def _at(report, index):
@@ -70,6 +73,11 @@ RATE_HINTS = (
 )
 
 RATE_MISTAKES = [
+    _complaint(
+        "a tensor",
+        lambda *where: torch.tensor(learning_rate(*where)),
+        ("What kind of number are `done`, `highest` and `warm_up`?", "Plain Python will do, without torch."),
+    ),
     Mistake(
         "no warm-up",
         lambda done, highest, warm_up: highest * (1 - done),
@@ -437,6 +445,9 @@ def _averaged(ema_update, seed, updates, decay):
         complaint = _touched(before, _looks(net))
         if complaint:
             return complaint
+    with torch.no_grad():  # the next step of the training: the average must not follow by itself
+        for tensor in (*net.parameters(), *net.buffers()):
+            tensor.add_(1)
     return {
         "the average": _flat(average),
         "the buffers": [average.seen.clone(), average.shift.clone()],
@@ -479,6 +490,21 @@ def _buffers_back(average, net):
     for slow, buffer in zip(average.buffers(), net.buffers(), strict=True):
         buffer.zero_()
         slow.zero_()
+
+
+def _share_buffers(average, net):
+    for slow, buffer in zip(average.buffers(), net.buffers(), strict=True):
+        slow.data = buffer.data
+
+
+@torch.no_grad()
+def _scaled(average, net, k, decay=0.99):
+    """A right average, made with a call that scales the weights of the network on the way."""
+    decay = min(decay, (1 + k) / (10 + k))
+    for slow, weight in zip(average.parameters(), net.parameters(), strict=True):
+        slow.mul_(decay).add_(weight.mul_(1 - decay))
+    for slow, buffer in zip(average.buffers(), net.buffers(), strict=True):
+        slow.copy_(buffer)
 
 
 @torch.no_grad()
@@ -611,6 +637,18 @@ EMA_MISTAKES = [
         ("Does anybody call `backward` on an average?", "`@torch.no_grad()` above the `def` does it."),
     ),
     _complaint(
+        "the network is scaled",
+        _scaled,
+        ("Which of your calls end in an underscore, and on what?", "`slow.mul_(decay).add_(weight, alpha=1 - decay)`"),
+    ),
+    Mistake(
+        "memory shared",
+        _and(_share_buffers),
+        "The buffers of `average` are those of `net` now, not copies: with the next training step they change as well. "
+        "Write the numbers over, with `a.copy_(b)`.",
+        ("What happens to `a` when `b` changes after `a.data = b.data`?", "`a.copy_(b)` for each pair of buffers."),
+    ),
+    _complaint(
         "buffers the wrong way",
         _and(_buffers_back),
         ("Which side of `a.copy_(b)` is written to?", "`a` belongs to `average`, `b` to `net`."),
@@ -655,6 +693,8 @@ def guess(x_t, t, cond=None):
     """Stand in for a network: it looks at x_t and t, and overshoots [-1, 1]."""
     if not isinstance(t, torch.Tensor):
         raise TypeError(f"`steps` must be a tensor with one t for each picture, got {kind(t)}")
+    if t.is_floating_point():
+        raise TypeError(f"`steps` must hold whole numbers, got {str(t.dtype).removeprefix('torch.')}")
     if t.shape != (len(x_t),):
         shapes = f"shape {(len(x_t),)}, got {tuple(t.shape)}"
         raise ValueError(f"`steps` must be a tensor with one t for each picture, {shapes}")
@@ -967,6 +1007,10 @@ def _unfit(saved):
         return None
     if not isinstance(saved, dict):
         return Complaint("no dict", f"You return {kind(saved)}, where a dict with five entries was expected.")
+    others = [str(name) for name in saved if name not in (*STATES, "step")]
+    if others:
+        says = f"The five entries are called {', '.join(STATES)} and step, and yours holds {', '.join(others)} as well"
+        return Complaint("other names", f"{cut(says)}: whoever goes back looks for these names.")
     for name, call in STATES.items():
         part = saved.get(name, ...)
         if isinstance(part, nn.Module | torch.optim.Optimizer | torch.Generator):
@@ -1110,6 +1154,11 @@ SNAPSHOT_MISTAKES = [
         ("How many steps had been taken?", "Use `step` as it comes."),
     ),
     _complaint("no dict", lambda *run: tuple(run), SNAPSHOT_HINTS),
+    _complaint(
+        "other names",
+        lambda *run: {f"{name} of the run": part for name, part in snapshot(*run).items()},
+        ("Which names does the text give?", 'They are "net", "average", "optimizer", "generator" and "step".'),
+    ),
     _complaint("object itself", _with(net=lambda run: run["net"]), SNAPSHOT_HINTS),
     _complaint("brackets missing", _with(net=lambda run: run["net"].state_dict), SNAPSHOT_HINTS),
     _complaint("entry unfit", _with(optimizer=lambda run: dict(run["optimizer"].state)), SNAPSHOT_HINTS),
@@ -1195,6 +1244,7 @@ EXERCISES = catalogue(
             Case("the last stride, 20 to 0", *_walked(schedules.cosine(), 20, 0, 3, 1, 8, 8, seed=3)),
             Case("the first stride, 1000 to 900", *_walked(schedules.linear_beta(), 1000, 900, 3, 1, 8, 8, seed=4)),
             Case("points in the plane, 700 to 200", *_walked(schedules.linear_beta(), 700, 200, 6, 2, seed=5)),
+            Case("a stride to t = 1, from 30", *_walked(schedules.cosine(), 30, 1, 3, 1, 8, 8, seed=8)),
             Case("a batch of one", *_walked(schedules.cosine(), 600, 300, 1, 1, 8, 8, seed=6)),
             Case("another network", *_walked(schedules.cosine(), 600, 300, 2, 3, seed=7, predict=other_guess)),
         ],

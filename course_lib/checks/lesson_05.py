@@ -13,6 +13,7 @@ import torch
 
 from course_lib import data
 from course_lib.checks.engine import Case, Exercise, Mistake, catalogue
+from course_lib.doors import described, timesteps
 from course_lib.models.exact import ExactPredictor, GaussianMixture
 from course_lib.models.unet import UNet
 from course_lib.schedules import cosine, flow, linear_beta
@@ -22,6 +23,25 @@ from course_lib.types import Prediction
 def _draw(*shape, seed):
     """Draw numbers of variance 1, the same on every machine."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class _Asked:
+    """An exact predictor that refuses what the lesson's network refuses, and to be asked more often than is needed."""
+
+    def __init__(self, mixture, schedule, most):
+        self.predict, self.most, self.calls = ExactPredictor(mixture, schedule), most, 0
+
+    def __call__(self, x_t, t, cond=None):
+        if not isinstance(t, torch.Tensor):
+            raise TypeError(f"expected t of shape ({len(x_t)},), one step for each of the batch, got {described(t)}")
+        timesteps(t, self.predict.schedule.T, batch=len(x_t), lowest=1)
+        self.calls += 1
+        if self.calls > self.most:
+            raise RuntimeError(
+                f"the predictor is asked more than {('once', 'twice')[self.most - 1]} in one step: keep both parts of "
+                "its answer, x0 and eps"
+            )
+        return self.predict(x_t, t, cond)
 
 
 def _ask(predict, x_t, t):
@@ -45,7 +65,7 @@ POINTS = data.ring(modes=3, radius=0.8, std=0.2)
 FAR = data.ring(modes=5, radius=2.0, std=0.2)  # farther out than any pixel
 
 
-def _walks():
+def _walks(calls=1):
     """A step in the middle first, then long and short ones, the first from pure noise and the last to clean data."""
     rows = [
         ("points from t = 600 to 300", POINTS, flow(), (40, 2), 600, 300),
@@ -54,9 +74,10 @@ def _walks():
         ("the last step, to clean data", POINTS, linear_beta(), (20, 2), 200, 0),
         ("a single point", data.ring(), cosine(), (1, 2), 400, 399),
         ("points farther from 0 than 1", FAR, flow(), (40, 2), 500, 200),
+        ("points from t = 100 to 1", POINTS, flow(), (40, 2), 100, 1),
     ]
     for seed, (label, mixture, schedule, shape, t, t_next) in enumerate(rows, 2):
-        yield label, ExactPredictor(mixture, schedule), schedule, _draw(*shape, seed=seed), t, t_next
+        yield label, _Asked(mixture, schedule, calls), schedule, _draw(*shape, seed=seed), t, t_next
 
 
 WALKS = [Case(*walk) for walk in _walks()]
@@ -84,6 +105,12 @@ def _same_level(predict, schedule, x_t, t, t_next):
     x0, eps = _ask(predict, x_t, t)
     a, s = schedule.rates(t, x_t)
     return a * x0 + s * eps
+
+
+def _asked_about_next(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t_next)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x0 + s_next * eps
 
 
 def _swapped(predict, schedule, x_t, t, t_next):
@@ -165,6 +192,13 @@ GLOBAL_MODEL = Mistake(
     "walks points.",
     ("Which of the arguments does your function not use?", "ask(predict, x_t, t)"),
 )
+ASKED_TWICE = Mistake(
+    "asked twice",
+    lambda predict, schedule, x_t, t, *more: (_ask(predict, x_t, t), _ask(predict, x_t, t)),
+    "You ask the predictor twice about the same, and calls of the network are what costs time: one answer holds both "
+    "x0 and eps.",
+    ("How many things does the predictor return?", "x0, eps = ask(predict, x_t, t)"),
+)
 MIX_HINTS = (
     "Two lines: ask the predictor about x_t at t for x0 and eps; mix them with the rates of t_next.",
     "The mixture is the one of lesson 01: a_next * x0 + s_next * eps, with the pair schedule.rates(t_next, x_t).",
@@ -176,6 +210,13 @@ MIX_MISTAKES = [
         "You return x_t as it was, so the noise never falls. x0 and eps mixed at the level at which the predictor was "
         "asked are x_t again: ask about t, and mix with the rates of t_next.",
         ("How noisy is x_t, and how noisy should your result be?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "asked about t_next",
+        _asked_about_next,
+        "You ask the predictor about t_next, and x_t has the noise of t: it takes that for less than it is, and what "
+        "you mix from its answer at the same rates is x_t again. Ask about t, and mix with the rates of t_next.",
+        ("How noisy is x_t, and how noisy should your result be?", MIX_HINTS[0]),
     ),
     Mistake(
         "one row too low",
@@ -258,6 +299,7 @@ MIX_MISTAKES = [
         ("Which of the five arguments does your function not use?", MIX_HINTS[1]),
     ),
     GLOBAL_MODEL,
+    ASKED_TWICE,
     Mistake("clamped", _with_clamp(ddim_step), _no_clamp, CLAMP_HINTS),
 ]
 
@@ -266,6 +308,15 @@ MIX_MISTAKES = [
 
 def make_times(T, n, power):
     return [max(i, round(T * (i / n) ** power)) for i in range(n, -1, -1)]
+
+
+def _used(make_times, T, n, power):
+    """Make the list and, in the last case, use it as the lesson does, as rows of a table: no numbers like 12.0."""
+    times = make_times(T, n, power)
+    wrong = [t for t in times if isinstance(t, float)] if T == 12 and isinstance(times, list) else []  # numpy's, too
+    if wrong:
+        raise TypeError(f"expected whole numbers, such as {round(wrong[0])}, got {float(wrong[0])}")
+    return times
 
 
 def _powers(T, n, power):
@@ -285,6 +336,7 @@ TIMES_CASES = [
     Case("T = 40, n = 40, power = 3", 40, 40, 3),
     Case("T = 6400, n = 1, power = 2", 6400, 1, 2),
     Case("T = 1000, n = 8, power = 1.5", 1000, 8, 1.5),
+    Case("T = 12, n = 4, power = 1", 12, 4, 1),
 ]
 TIMES_HINTS = (
     "Write down the five steps for T = 1000, n = 5, power = 2 by hand, six numbers: the second is 1000 * 0.8 * 0.8.",
@@ -332,6 +384,13 @@ TIMES_MISTAKES = [
         lambda T, n, power: [max(float(i), T * (i / n) ** power) for i in range(n, -1, -1)],
         lambda r: f"t is a row of a table, so it must be a whole number; yours are like {r.got[-2]!r}.",
         ("What does round(3.7) give?", TIMES_HINTS[1]),
+    ),
+    Mistake(
+        "a decimal point",
+        lambda T, n, power: [float(t) for t in make_times(T, n, power)],
+        "The values are right, but they are numbers with a decimal point, like 12.0, and a row of a table needs a "
+        "whole number, like 12. numpy's round() keeps the point; Python's takes it away.",
+        ("What is type(np.round(3.7)), and what type(round(3.7))?", TIMES_HINTS[1]),
     ),
     Mistake(
         "cut, not rounded",
@@ -488,21 +547,39 @@ def heun_step(predict, schedule, x_t, t, t_next):
     (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
     x0, eps = predict(x_t, torch.full((len(x_t),), t))
     euler = a_next * x0 + s_next * eps
-    if t_next == 0 or a == 0:
+    if t_next == 0 or s / a > 1000:
         return euler
     eps_next = predict(euler, torch.full((len(x_t),), t_next)).eps
     y_next = x_t / a + (s_next / a_next - s / a) * (eps + eps_next) / 2
     return a_next * y_next
 
 
-def _heun(average, x_of=None, second=None, ends=True):
+HEUN_CASES = [
+    *(Case(*walk) for walk in _walks(calls=2)),
+    Case(
+        "points from t = T of the cosine schedule",
+        _Asked(POINTS, cosine(), 2),
+        cosine(),
+        _draw(40, 2, seed=9),
+        1000,
+        800,
+    ),
+]
+
+
+def _end(a, s, t_next):
+    """Whether there is no second slope: no noise is left to ask about, or hardly any signal to divide by."""
+    return t_next == 0 or s / a > 1000
+
+
+def _heun(average, x_of=None, second=None, end=_end):
     """Heun's step with one thing done otherwise."""
 
     def step(predict, schedule, x_t, t, t_next):
         (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
         x0, eps = _ask(predict, x_t, t)
         euler = a_next * x0 + s_next * eps
-        if ends and (t_next == 0 or a == 0):
+        if end(a, s, t_next):
             return euler
         x, time = second(x_t, euler, t, t_next) if second else (euler, t_next)
         after = _ask(predict, x, time)
@@ -529,25 +606,30 @@ def _in_s(x_t, euler, a, s, a_next, s_next, x0, eps, after):
     return a_next * (x_t / a + (s_next - s) * (eps + after.eps) / 2)
 
 
-def _last_step_asked(predict, schedule, x_t, t, t_next):
+def _not_scaled_by_next(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return a * (x_t / a + (s_next / a_next - s / a) * (eps + after.eps) / 2)
+
+
+def _sigma_turned(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return a_next * (x_t / a + (s / a - s_next / a_next) * (eps + after.eps) / 2)
+
+
+def _sigma_inverted(x_t, euler, a, s, a_next, s_next, x0, eps, after):
+    return a_next * (x_t / a + (a_next / s_next - a / s) * (eps + after.eps) / 2)
+
+
+def _asked_again(predict, schedule, x_t, t, t_next):
     (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
-    x0, eps = _ask(predict, x_t, t)
-    euler = a_next * x0 + s_next * eps
-    if a == 0:
+    euler = ddim_step(predict, schedule, x_t, t, t_next)
+    if _end(a, s, t_next):
         return euler
-    eps_next = _ask(predict, euler, t_next).eps
-    return a_next * (x_t / a + (s_next / a_next - s / a) * (eps + eps_next) / 2)
-
-
-def _first_step_divided(predict, schedule, x_t, t, t_next):
-    if t_next == 0:
-        return ddim_step(predict, schedule, x_t, t, t_next)
-    return _heun(_half, ends=False)(predict, schedule, x_t, t, t_next)
+    slopes = _ask(predict, x_t, t).eps + _ask(predict, euler, t_next).eps
+    return a_next * (x_t / a + (s_next / a_next - s / a) * slopes / 2)
 
 
 def _trial_asked_in_y(predict, schedule, x_t, t, t_next):
     (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
-    if t_next == 0 or a == 0:
+    if _end(a, s, t_next):
         return ddim_step(predict, schedule, x_t, t, t_next)
     y, h = x_t / a, s_next / a_next - s / a
     eps = _ask(predict, x_t, t).eps
@@ -557,7 +639,7 @@ def _trial_asked_in_y(predict, schedule, x_t, t, t_next):
 
 def _asked_in_y(predict, schedule, x_t, t, t_next):
     (a, s), (a_next, s_next) = schedule.rates(t, x_t), schedule.rates(t_next, x_t)
-    if t_next == 0 or a == 0:
+    if _end(a, s, t_next):
         return ddim_step(predict, schedule, x_t, t, t_next)
     y, h = x_t / a, s_next / a_next - s / a
     eps = _ask(predict, y, t).eps
@@ -580,8 +662,9 @@ def _in_y(report):
     )
 
 
+END_HINT = "if t_next == 0 or s / a > 1000: return the Euler step"
 HEUN_HINTS = (
-    "Take the Euler step first, exactly your ddim_step; then ask once more, at its end and at t_next, for eps_next.",
+    "Take the Euler step first, the mixture of 5.1; then ask once more, at its end and at t_next, for eps_next.",
     "y_next = x_t / a + (s_next / a_next - s / a) * (eps + eps_next) / 2, and x_next = a_next * y_next.",
 )
 HEUN_MISTAKES = [
@@ -596,24 +679,38 @@ HEUN_MISTAKES = [
     ),
     Mistake(
         "last step asked again",
-        _last_step_asked,
+        _heun(_half, end=lambda a, s, t_next: s / a > 1000),
         "Right except for the last step: at t_next = 0 you ask the predictor about clean data. It was never trained on "
-        "row 0 (the course's own models refuse it), and half of the noise would stay. Return the Euler step there.",
-        ("What does eps mean where there is no noise?", "if t_next == 0 or a == 0: return the Euler step"),
+        "row 0, and refuses it. Return the Euler step there, before you ask again.",
+        ("What does eps mean where there is no noise?", END_HINT),
     ),
     Mistake(
         "first step divided by 0",
-        _first_step_divided,
+        _heun(_half, end=lambda a, s, t_next: t_next == 0),
         "Right except for the first step of the flow schedule: a = 0 at T, x_t / a is infinite, and your result is not "
         "a number.",
-        ("What is a at t = T on the flow path?", "if t_next == 0 or a == 0: return the Euler step"),
+        ("What is a at t = T on the flow path?", END_HINT),
+    ),
+    Mistake(
+        "a of 0 alone",
+        _heun(_half, end=lambda a, s, t_next: t_next == 0 or a == 0),
+        "Right on the flow schedule. On the cosine schedule a is 0.00005 at T, and not 0: x_t / a is huge, the step in "
+        "sigma as well, and the small error of a slope is multiplied by it. Ask whether sigma = s / a is above 1000.",
+        ("How large is sigma at t = T on the cosine schedule?", END_HINT),
+    ),
+    Mistake(
+        "asked too often",
+        _asked_again,
+        "You ask the predictor more than twice in one step, and Heun pays for two slopes, not for three: keep both x0 "
+        "and eps of the first answer. (A call of ddim_step asks as well, and keeps its eps to itself.)",
+        ("Which calls does your function make in a step in the middle?", "x0, eps = ask(predict, x_t, t)"),
     ),
     Mistake(
         "both ends",
-        _heun(_half, ends=False),
+        _heun(_half, end=lambda a, s, t_next: False),
         "Right in the middle, wrong at both ends: x_t / a is infinite at T of the flow schedule, and at t_next = 0 "
         "there is no noise to ask about.",
-        ("What is a at T, and what could eps mean at row 0?", "if t_next == 0 or a == 0: return the Euler step"),
+        ("What is a at T, and what could eps mean at row 0?", END_HINT),
     ),
     Mistake(
         "stepped in x",
@@ -641,6 +738,42 @@ HEUN_MISTAKES = [
             "average."
         ),
         ("What is sigma, in terms of a and s?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "sigma turned",
+        _heun(_half, x_of=_sigma_turned),
+        lambda r: (
+            f"Your step in sigma is sigma - sigma_next: it goes back into the noise, off by {_off(r)} on average. From "
+            "sigma to sigma_next it is sigma_next - sigma, a number below 0."
+        ),
+        ("Is sigma_next larger or smaller than sigma?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "sigma upside down",
+        _heun(_half, x_of=_sigma_inverted),
+        lambda r: (
+            f"Your sigma is a / s, signal over noise: it is noise over signal, s / a. x_next is off by {_off(r)} on "
+            "average."
+        ),
+        ("Should sigma grow or fall as noise is taken away?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "a for a_next",
+        _heun(_half, x_of=_not_scaled_by_next),
+        lambda r: (
+            f"You return a * y_next with the signal rate of t: x_next is off by {_off(r)} on average. It belongs to "
+            "t_next."
+        ),
+        ("Which row's rate leads from y_next to x_next?", HEUN_HINTS[1]),
+    ),
+    Mistake(
+        "half of one slope",
+        _heun(lambda one, other: one + other / 2),
+        lambda r: (
+            "`eps + eps_next / 2` halves the second slope alone: set brackets around the sum. Off by "
+            f"{_off(r)} on average."
+        ),
+        ("In which order does Python take + and /?", "(eps + eps_next) / 2"),
     ),
     Mistake(
         "second call at t",
@@ -756,7 +889,7 @@ LEAP_MISTAKES = [
         _leap(lambda h_last, h: h / h_last),
         lambda r: (
             "You extrapolate to the end of the step. What counts is x0 along the whole way, and the fair value is the "
-            f"one half way: your x0 is off by {_off(r)} on average."
+            f"one half way: your x0 is off by {_off(r)} on average. (Or is your h twice as long as it should be?)"
         ),
         ("If x0 changes by 1 during the step, how large is its average change?", LEAP_HINTS[1]),
     ),
@@ -936,6 +1069,23 @@ def _root_of_std_missing(s_next, shrink, eta, s):
     return _variance_kept(s_next, eta * s_next * (1 - shrink**2))
 
 
+def _eta_under_root(s_next, shrink, eta, s):
+    return _variance_kept(s_next, s_next * (eta * (1 - shrink**2)).sqrt())
+
+
+def _kept_of_s(s_next, shrink, eta, s):
+    std = _right_std(s_next, shrink, eta)
+    return (s**2 - std**2).sqrt(), std
+
+
+def _shrink_inverted(s_next, shrink, eta, s):
+    return _variance_kept(s_next, eta * s_next * (1 - (1 / shrink) ** 2).sqrt())
+
+
+def _not_added(predict, schedule, x_t, t, t_next, eta, noise):
+    return eta_step(predict, schedule, x_t, t, t_next, eta, torch.zeros_like(noise))
+
+
 def _own_noise(predict, schedule, x_t, t, t_next, eta, noise):
     return eta_step(predict, schedule, x_t, t, t_next, eta, torch.randn_like(x_t))
 
@@ -960,10 +1110,9 @@ def _eta_cases():
     nothing = GaussianMixture(torch.zeros(1, 2), std=0.0)  # data that are all 0: x_t is noise alone
     x, noise = _draw(4000, 2, seed=21), _draw(4000, 2, seed=22)
     _, s = flow().rates(700, x)
-    yield Case(
-        "noise alone, t = 700 to 500, eta = 0.8", ExactPredictor(nothing, flow()), flow(), s * x, 700, 500, 0.8, noise
-    )
-    for (label, *walk), eta in zip(_walks(), (0.0, 0.3, 1.0, 1.0, 0.9, 0.5), strict=True):
+    label = "noise alone, t = 700 to 500, eta = 0.8"
+    yield Case(label, _Asked(nothing, flow(), 1), flow(), s * x, 700, 500, 0.8, noise)
+    for (label, *walk), eta in zip(_walks(), (0.0, 0.3, 1.0, 1.0, 0.9, 0.5, 0.7), strict=True):
         fresh = _draw(*walk[2].shape, seed=31 + len(label)) * (1 if eta else 100)  # at 0, none of it may come in
         yield Case(f"{label}, eta = {eta:g}", *walk, eta, fresh)
 
@@ -1070,6 +1219,39 @@ ETA_MISTAKES = [
         ("How much fresh noise should there be at t_next = 0?", ETA_HINTS[1]),
     ),
     Mistake(
+        "eta under the root",
+        _eta(_eta_under_root),
+        lambda r: (
+            "eta stands under the square root, so 0.25 acts as 0.5: right at 0 and at 1 alone. Off by "
+            f"{_off(r)} on average."
+        ),
+        ("Does eta multiply the deviation or the variance?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "kept from s",
+        _eta(_kept_of_s),
+        lambda r: (
+            f"kept is measured from s, the noise of where you come from: the deviation becomes {_deviation(r)}. Old "
+            "and fresh noise together must be the noise of t_next."
+        ),
+        ("How much noise may there be at t_next, old and fresh together?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "shrink upside down",
+        _eta(_shrink_inverted),
+        "Your shrink is above 1, so you take the root of a negative number: it is sigma_next / sigma, and sigma falls.",
+        ("Which of sigma and sigma_next is larger?", ETA_HINTS[1]),
+    ),
+    Mistake(
+        "fresh noise not added",
+        _not_added,
+        lambda r: (
+            f"You make room for fresh noise and add none: the deviation falls to {_deviation(r)}. The argument noise "
+            "belongs into the sum."
+        ),
+        ("Which of the arguments does your function not use?", "a_next * x0 + kept * eps + std * noise"),
+    ),
+    Mistake(
         "own noise",
         _own_noise,
         "You draw noise of your own. Use the argument noise: whoever calls the step decides about its seed.",
@@ -1112,6 +1294,7 @@ ETA_MISTAKES = [
         ("What is a^2 + s^2 half way on the flow schedule?", ETA_HINTS[1]),
     ),
     GLOBAL_MODEL,
+    ASKED_TWICE,
     Mistake("clamped", _with_clamp(eta_step), _no_clamp, CLAMP_HINTS),
 ]
 
@@ -1130,6 +1313,7 @@ EXERCISES = catalogue(
         number="5.2",
         name="make_times",
         reference=make_times,
+        use=_used,
         cases=TIMES_CASES,
         mistakes=TIMES_MISTAKES,
         hints=TIMES_HINTS,
@@ -1148,7 +1332,7 @@ EXERCISES = catalogue(
         number="5.4",
         name="heun_step",
         reference=heun_step,
-        cases=WALKS,
+        cases=HEUN_CASES,
         mistakes=HEUN_MISTAKES,
         hints=HEUN_HINTS,
         right="two slopes in the middle, one at either end, points and pictures, on three schedules.",
