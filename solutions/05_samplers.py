@@ -825,10 +825,10 @@ for eta, digits in ends.items():
 
 # %% [markdown]
 # **What you saw.** At 0.01 and 0.02 the classifier reads some of the odd ones (pictures 1, 4 and 8) in another way, and
-# the eye finds no difference. At 0.05 the zero of picture 5 is broken open, at 0.1 it is a seven. At 0.3 about half of
-# them have become something else, some zeros still hold out, and at 1 none is left. So there is no border between a
-# sampler that follows its noise and one that does not: the more fresh noise, the fewer digits end where the start
-# would have led them.
+# the eye finds no difference. At 0.05 the zero of picture 5 is broken open, at 0.1 it is a seven. At 0.3 more than
+# half of them have become something else, at 0.5 and at 0.7 three of twelve hold out, and at 1 none is left. So there
+# is no border between a sampler that follows its noise and one that does not: the more fresh noise, the fewer digits
+# end where the start would have led them.
 #
 # ## 9. Between two noises
 #
