@@ -735,6 +735,8 @@ show(viz.picture_rows(rows, size=0.9), "Two rows of ten drawings from the same n
 # %%
 import shutil
 
+from course_lib.recipes import load_denoiser
+
 HOW = "train"  # or "resume", or "load"
 own = data.data_dir() / "trained" / "lesson-04" / profile()
 steps = budget(smoke=16, cpu=400, gpu=4000)
@@ -742,8 +744,6 @@ if HOW == "train":
     shutil.rmtree(own, ignore_errors=True)
 
 # %%
-from course_lib.recipes import load_denoiser
-
 if HOW == "load":
     model = load_denoiser(data.shipped("mnist-ddpm"))
 else:
