@@ -636,9 +636,11 @@ EMA_MISTAKES = [
         "wants a gradient here. Work under `torch.no_grad()`.",
         ("Does anybody call `backward` on an average?", "`@torch.no_grad()` above the `def` does it."),
     ),
-    _complaint(
+    Mistake(
         "the network is scaled",
         _scaled,
+        "You changed `net`, the network that is in training: `mul_` writes into what it is called on, here a weight of "
+        "the network.",
         ("Which of your calls end in an underscore, and on what?", "`slow.mul_(decay).add_(weight, alpha=1 - decay)`"),
     ),
     Mistake(
