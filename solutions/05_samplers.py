@@ -694,8 +694,8 @@ for name in makers:
 # else has to.
 #
 # A second claim falls in the table above: *"DDPM needs a thousand steps."* With 20 calls its score is within a few
-# points of the best, and with 1,000 of them, measured once in the same way, it was 26.7. And a third, *"more steps are always better"*: between 20 and 40 calls little or nothing is
-# gained.
+# points of the best, and with 1,000 of them, measured once in the same way, it was 26.7. And a third,
+# *"more steps are always better"*: between 20 and 40 calls little or nothing is gained.
 #
 # ### And the spacing?
 #
