@@ -610,10 +610,6 @@ def _not_scaled_by_next(x_t, euler, a, s, a_next, s_next, x0, eps, after):
     return a * (x_t / a + (s_next / a_next - s / a) * (eps + after.eps) / 2)
 
 
-def _sigma_turned(x_t, euler, a, s, a_next, s_next, x0, eps, after):
-    return a_next * (x_t / a + (s / a - s_next / a_next) * (eps + after.eps) / 2)
-
-
 def _sigma_inverted(x_t, euler, a, s, a_next, s_next, x0, eps, after):
     return a_next * (x_t / a + (a_next / s_next - a / s) * (eps + after.eps) / 2)
 
@@ -741,7 +737,7 @@ HEUN_MISTAKES = [
     ),
     Mistake(
         "sigma turned",
-        _heun(_half, x_of=_sigma_turned),
+        _heun(lambda one, other: -_half(one, other)),
         lambda r: (
             f"Your step in sigma is sigma - sigma_next: it goes back into the noise, off by {_off(r)} on average. From "
             "sigma to sigma_next it is sigma_next - sigma, a number below 0."
