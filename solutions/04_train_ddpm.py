@@ -504,7 +504,8 @@ at = list(table)
 first, lines = table[at[0]], {}
 for k, name in enumerate(["test loss of the average", "distance, weights", "distance, average"]):
     lines[name] = at, [row[k] / first[min(k, 1)] for row in table.values()]  # both distances by the same number
-figure = viz.curves(lines, "training step", "share of the first value", log="xy", markers=True)
+scale = "xy" if at[0] > 0 else "y"  # step 0, where you stopped before the first one, has no logarithm
+figure = viz.curves(lines, "training step", "share of the first value", log=scale, markers=True)
 show(figure, "Test loss and distances over the training, the loss as a share of its first value, both distances as "
              "shares of the weights' first. The loss flattens; the distances go on falling and end close together.")
 
@@ -622,12 +623,14 @@ again.compare("the same numbers" if before + after == without else "alike")
 # %% [markdown]
 # **What you saw.** The same numbers, to the last digit. "About the same" would be a warning: it means that
 # something was forgotten. (On a GPU, sums may be taken in another order, and the last digits may differ even
-# between two runs without a stop.)
+# between two runs without a stop.) Here the program stopped itself. Your turn with the stop button comes in section 7,
+# where there is something to lose.
 #
 # ## 6. What helps when time is short?
 #
-# Your DDPM took a minute or two. What can a quarter of its steps buy? Here are seven trainings of the same small
-# network, with the same random start, the same batches and the same number of steps. From line to line, little changes:
+# Your DDPM took a minute or two. What can a quarter of its steps buy (a third, on a GPU)? Here are seven
+# trainings of the same small network, with the same random start, the same batches and the same number of steps. From
+# line to line, little changes:
 #
 # - the language (lesson 02): eps, x0, v, flow;
 # - the schedule (lesson 01): linear, cosine, and the straight line of flow;

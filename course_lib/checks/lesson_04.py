@@ -253,7 +253,7 @@ def _steps(*, zero="before", clip="norm", rate="all", order="", report="item"):
     """A training step with one part changed, to be recognised."""
 
     def step(net, optimizer, loss_fn, x0, generator, lr):
-        for group in optimizer.param_groups[: {"all": None, "first": 1, "none": 0}[rate]]:
+        for group in optimizer.param_groups[: {"all": None, "first": 1}.get(rate, 0)]:
             group["lr"] = lr
         loss = loss_fn(x0, generator)
         if order == "step first":
@@ -270,12 +270,18 @@ def _steps(*, zero="before", clip="norm", rate="all", order="", report="item"):
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         if clip == "value":
             nn.utils.clip_grad_value_(net.parameters(), 1.0)
+        if clip == "each tensor":
+            for weight in net.parameters():
+                nn.utils.clip_grad_norm_(weight, 1.0)
         if order == "new optimiser":
             optimizer = torch.optim.SGD(net.parameters(), lr=lr)
         if order not in ("no step", "step first"):
             optimizer.step()
         if order == "two steps":
             optimizer.step()
+        if rate == "late":
+            for group in optimizer.param_groups:
+                group["lr"] = lr
         if report == "again":
             loss = loss_fn(x0, generator)
         return loss if report == "tensor" else loss.item()
@@ -372,6 +378,21 @@ STEP_MISTAKES = [
             "gradient should keep its direction and have a length of at most 1."
         ),
         ("Which of torch's two functions limits the length?", "`clip_grad_norm_`, not `clip_grad_value_`."),
+    ),
+    Mistake(
+        "each tensor clipped",
+        _steps(clip="each tensor"),
+        lambda r: (
+            f"Each weight tensor's gradient is limited by itself, which turns the direction of the whole: {_far(r)}. "
+            "All numbers of all weights together are one arrow, and that one is shortened."
+        ),
+        ("How many lengths does your function limit?", "One call: `clip_grad_norm_(net.parameters(), 1.0)`."),
+    ),
+    Mistake(
+        "rate too late",
+        _steps(rate="late"),
+        "The rate is set after `optimizer.step()`: each step goes as far as the step before should have gone.",
+        ("Which rate does `step` find in the groups?", "Set `lr` in all groups first."),
     ),
     Mistake(
         "rate not set",
@@ -578,6 +599,19 @@ EMA_MISTAKES = [
         ("Which of 0.99 and 1 / 10 forgets faster?", "`min`, not `max`."),
     ),
     Mistake(
+        "decay ignored",
+        _emas(lambda k, decay: (1 + k) / (10 + k)),
+        "`decay` is not used: (1 + k) / (10 + k) goes on growing towards 1, so that late in a long training the "
+        "average hardly moves any more.",
+        ("What is (1 + k) / (10 + k) after 5,000 updates, and what should be used then?", "`min(decay, ...)`."),
+    ),
+    Mistake(
+        "one update too far",
+        _emas(lambda k, decay: min(decay, (2 + k) / (11 + k))),
+        "You count the updates from 1: k is 0 at the first update, and there the smaller decay is 1 / 10, not 2 / 11.",
+        ("What is k when no update has been made?", "Use `k` as it comes."),
+    ),
+    Mistake(
         "shares swapped",
         _emas(lambda k, decay: 1 - min(decay, (1 + k) / (10 + k))),
         "The two shares are swapped: later on you keep 1 % of the average and take 99 % of the network, which is no "
@@ -729,6 +763,7 @@ def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0, mean
         kept, kept_next = table[t - row], table[max(t_next - next_row, 0)]
         beta = 1 - kept / kept_next if stride else schedule.beta[t]
         beta = 1 - kept_next / kept if mean == "upside down" else beta
+        beta = kept / kept_next if mean == "no one minus" else beta
         first = (kept_next if mean in ("no first root", "no roots") else kept_next.sqrt()) * beta * x0
         last = (1 - beta if mean in ("no second root", "no roots") else (1 - beta).sqrt()) * (1 - kept_next) * x_t
         middle = first + last / (1 - kept) if mean == "no brackets" else (first + last) / (1 - kept)
@@ -749,6 +784,21 @@ def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0, mean
 
 def _one_noise(predict, schedule, x_t, t, t_next, noise):
     return ancestral_step(predict, schedule, x_t, t, t_next, noise[:1].expand_as(noise))
+
+
+def _terms_exchanged(predict, schedule, x_t, t, t_next, noise):
+    x0 = predict(x_t, torch.full((len(x_t),), t)).x0.clamp(-1, 1)
+    kept, kept_next = schedule.alpha_bar[t], schedule.alpha_bar[t_next]
+    beta = 1 - kept / kept_next
+    mean = kept_next.sqrt() * beta * x_t + (1 - beta).sqrt() * (1 - kept_next) * x0
+    return mean / (1 - kept) + ((1 - kept_next) / (1 - kept) * beta).sqrt() * noise
+
+
+def _ddim(predict, schedule, x_t, t, t_next, noise):
+    x0 = predict(x_t, torch.full((len(x_t),), t)).x0.clamp(-1, 1)
+    kept, kept_next = schedule.alpha_bar[t], schedule.alpha_bar[t_next]
+    eps = (x_t - kept.sqrt() * x0) / (1 - kept).sqrt()
+    return kept_next.sqrt() * x0 + (1 - kept_next).sqrt() * eps
 
 
 def _own_noise(predict, schedule, x_t, t, t_next, noise):
@@ -925,6 +975,26 @@ ANCESTRAL_MISTAKES = [
         _ancestral(mean="upside down"),
         "beta is negative: t and t_next are exchanged in it, and the root of a negative variance is no number.",
         ("Which of the two alpha_bars is smaller?", STRIDE_HINTS[1]),
+    ),
+    Mistake(
+        "one minus forgotten",
+        _ancestral(mean="no one minus"),
+        "Your beta is alpha_bar[t] / alpha_bar[t_next], the share of signal that the stride *keeps*: beta, the noise "
+        "it adds, is 1 minus that.",
+        ("How large is beta for a very short stride?", STRIDE_HINTS[1]),
+    ),
+    Mistake(
+        "terms exchanged",
+        _terms_exchanged,
+        "x0 and x_t have changed places in the mean: near t_next = 0 nearly all weight should lie on the guess, x0.",
+        ("At t_next = 0, which of the two terms is left?", "x0 goes with alpha_bar_next.sqrt() * beta."),
+    ),
+    Mistake(
+        "DDIM's step",
+        _ddim,
+        "That is a step without chance, as lesson 05 takes it: it keeps the noise that is in x_t, where this one adds "
+        "`noise`.",
+        ("Which argument is not used?", "The mean is the one of the page, then + the standard deviation * noise."),
     ),
     Mistake(
         "own noise",

@@ -125,6 +125,19 @@ def _roots_missing(predict, schedule, x_t, t, t_next):
     return a_next**2 * x0 + s_next**2 * eps
 
 
+def _noise_squared(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t)
+    a_next, s_next = schedule.rates(t_next, x_t)
+    return a_next * x0 + s_next**2 * eps
+
+
+def _euler_in_x(predict, schedule, x_t, t, t_next):
+    x0, eps = _ask(predict, x_t, t)
+    _, s = schedule.rates(t, x_t)
+    _, s_next = schedule.rates(t_next, x_t)
+    return x_t + (s_next - s) * (eps - x0)
+
+
 def _x_t_for_eps(predict, schedule, x_t, t, t_next):
     x0, _ = _ask(predict, x_t, t)
     a_next, s_next = schedule.rates(t_next, x_t)
@@ -249,6 +262,24 @@ MIX_MISTAKES = [
             "alpha_bar is a variance, and a picture is multiplied by a deviation, its root."
         ),
         ("Do variances or deviations multiply a picture?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "noise squared",
+        _noise_squared,
+        lambda r: (
+            "The noise comes with the square of its rate, a variance, and the signal with a root: x_next is off by "
+            f"{_off(r)} on average. Both rates are used as `rates` returns them."
+        ),
+        ("Do variances or deviations multiply noise?", MIX_HINTS[1]),
+    ),
+    Mistake(
+        "straight line in x",
+        _euler_in_x,
+        lambda r: (
+            "You walk straight on in x, by (s_next - s) * (eps - x0): that is the same step on the flow path alone, "
+            f"where signal and noise rates add up to 1. Here x_next is off by {_off(r)} on average."
+        ),
+        ("Which of the two rates does your step not use?", MIX_HINTS[1]),
     ),
     Mistake(
         "x_t for eps",
