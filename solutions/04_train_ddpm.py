@@ -506,6 +506,8 @@ for k, name in enumerate(["test loss of the average", "distance, weights", "dist
     lines[name] = at, [row[k] / first[min(k, 1)] for row in table.values()]  # both distances by the same number
 scale = "xy" if at[0] > 0 else "y"  # step 0, where you stopped before the first one, has no logarithm
 figure = viz.curves(lines, "training step", "share of the first value", log=scale, markers=True)
+figure.axes[0].set_xticks(at, labels=at)
+figure.axes[0].set_xticks([], minor=True)
 show(figure, "Test loss and distances over the training, the loss as a share of its first value, both distances as "
              "shares of the weights' first. The loss flattens; the distances go on falling and end close together.")
 
