@@ -764,6 +764,7 @@ def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0, mean
         beta = 1 - kept / kept_next if stride else schedule.beta[t]
         beta = 1 - kept_next / kept if mean == "upside down" else beta
         beta = kept / kept_next if mean == "no one minus" else beta
+        x0, x_t = (x_t, x0) if mean == "exchanged" else (x0, x_t)
         first = (kept_next if mean in ("no first root", "no roots") else kept_next.sqrt()) * beta * x0
         last = (1 - beta if mean in ("no second root", "no roots") else (1 - beta).sqrt()) * (1 - kept_next) * x_t
         middle = first + last / (1 - kept) if mean == "no brackets" else (first + last) / (1 - kept)
@@ -784,14 +785,6 @@ def _ancestral(*, clamp="x0", stride=True, spread="std", next_row=0, row=0, mean
 
 def _one_noise(predict, schedule, x_t, t, t_next, noise):
     return ancestral_step(predict, schedule, x_t, t, t_next, noise[:1].expand_as(noise))
-
-
-def _terms_exchanged(predict, schedule, x_t, t, t_next, noise):
-    x0 = predict(x_t, torch.full((len(x_t),), t)).x0.clamp(-1, 1)
-    kept, kept_next = schedule.alpha_bar[t], schedule.alpha_bar[t_next]
-    beta = 1 - kept / kept_next
-    mean = kept_next.sqrt() * beta * x_t + (1 - beta).sqrt() * (1 - kept_next) * x0
-    return mean / (1 - kept) + ((1 - kept_next) / (1 - kept) * beta).sqrt() * noise
 
 
 def _ddim(predict, schedule, x_t, t, t_next, noise):
@@ -985,7 +978,7 @@ ANCESTRAL_MISTAKES = [
     ),
     Mistake(
         "terms exchanged",
-        _terms_exchanged,
+        _ancestral(mean="exchanged"),
         "x0 and x_t have changed places in the mean: near t_next = 0 nearly all weight should lie on the guess, x0.",
         ("At t_next = 0, which of the two terms is left?", "x0 goes with alpha_bar_next.sqrt() * beta."),
     ),
